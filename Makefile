@@ -1,0 +1,62 @@
+# `make demo` and `make test` set up everything they need in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEBIAN := prometheus prometheus-alertmanager chromium chromium-driver
+
+.PHONY: help demo test check format docs bench acceptance debian clean
+
+help:
+	@echo "make demo        two runs on real data: one healthy, one that turns NaN"
+	@echo "make test        all tests, once (Debian packages too, when root)"
+	@echo "make check       ruff, mypy, generated files are current"
+	@echo "make docs        write the generated parts of the documentation again"
+	@echo "make bench       what watching costs, against plain fit"
+	@echo "make acceptance  the long proof; may take hours"
+
+$(READY): pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
+		{ test "$$(id -u)" = 0 && apt-get update -q && \
+		apt-get install -y -q python3-venv; } || \
+		{ echo "This Python has no venv: install python3-venv."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check \
+		-c .ci/constraints.txt -e ".[all,dev]"
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/gradwatch demo --logdir runs
+
+debian:
+	@missing=""; \
+	for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	test -z "$$missing" || \
+		{ test "$$(id -u)" = 0 && apt-get update -q && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
+		--no-install-recommends $$missing; } || \
+		{ echo "Install these Debian packages first:$$missing"; exit 1; }
+
+test: $(READY) debian
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cog --check -P README.md CONTRIBUTING.md
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/cog -r -P README.md CONTRIBUTING.md
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench.overhead
+
+acceptance: $(READY) debian
+	$(BIN)/python -m tests.acceptance
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

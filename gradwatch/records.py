@@ -1,0 +1,301 @@
+"""What flows through gradwatch: identity, anatomy, schema and records.
+
+Frozen data only; numpy and the standard library. Everything here can be
+written as strict JSON: NaN and the infinities become the strings `"NaN"`,
+`"Infinity"` and `"-Infinity"` (which `float()` reads back).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwatch.signals import Slot
+
+__all__ = [
+    "Anatomy",
+    "Beat",
+    "Block",
+    "Epoch",
+    "Finding",
+    "Layer",
+    "Phase",
+    "Record",
+    "Run",
+    "Schema",
+    "Severity",
+    "Variable",
+    "dumps",
+]
+
+Severity = Literal["info", "warning", "critical"]
+Phase = Literal[
+    "starting", "running", "evaluating", "finished", "failed", "interrupted"
+]
+
+
+def dumps(value: object) -> str:
+    """Returns one line of strict JSON of a record or of plain data."""
+    return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one `GradWatch` object watches. Identity, never behaviour.
+
+    Attributes:
+        id: unique, `[A-Za-z0-9._-]{1,64}`; the run directory's name.
+        name: what the user calls it; the id begins with it.
+        start: Unix time in seconds.
+        host: name of the machine.
+        versions: package name to version.
+        labels: the user's own key-value pairs.
+    """
+
+    id: str
+    name: str
+    start: float
+    host: str
+    versions: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable of the model.
+
+    Attributes:
+        path: Keras' path (`dense/kernel`).
+        shape: its static shape.
+        dtype: its dtype's name.
+        trainable: whether the optimizer may change it.
+        scale: root mean square of its entries at install; NaN when unknown.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    trainable: bool
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of the model, in the order in which Keras lists them.
+
+    Attributes:
+        path: Keras' path of the layer.
+        kind: its class's name.
+        activation: name of its activation, `""` where it has none.
+    """
+
+    path: str
+    kind: str
+    activation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Frozen facts about the model: all that a Rule knows about it.
+
+    Attributes:
+        model: the model's name.
+        layers: in call order as far as Keras tells it.
+        variables: all variables, trainable or not.
+        loss: configuration of the compiled loss (plain data).
+        metrics: names of the compiled metrics.
+        optimizer: the optimizer's configuration, `class_name` among it.
+        planned_steps: training batches planned in this fit; 0 = unknown.
+        mode: how the step runs (`jit_compile`, `run_eagerly`,
+            `steps_per_execution`).
+    """
+
+    model: str = ""
+    layers: tuple[Layer, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    loss: Any = None
+    metrics: tuple[str, ...] = ()
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    planned_steps: int = 0
+    mode: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The ordered slots of a run: what the columns of a Block mean.
+
+    Attributes:
+        slots: one a column, K in all.
+        first_step: the first training batch that it describes.
+    """
+
+    slots: tuple[Slot, ...] = ()
+    first_step: int = 0
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that name these slots, in this order."""
+        text = json.dumps(self.slots)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def column(self, signal: str) -> int | None:
+        """Returns the column of a run-scoped signal, `None` if not measured."""
+        slot = Slot(signal)
+        return self.slots.index(slot) if slot in self.slots else None
+
+    def columns(self, signal: str) -> dict[str, int]:
+        """Returns subject -> column of a signal, in the slots' order."""
+        return {
+            slot.subject: i
+            for i, slot in enumerate(self.slots)
+            if slot.signal == signal
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Readings that the device handed over at once: B steps, K slots.
+
+    Attributes:
+        steps: int64 `[B]`, 0-based numbers of the training batches, ascending.
+        times: float64 `[B]`, Unix seconds at which the step ended.
+        values: float32 `[B, K]`, columns as in the Schema.
+        xray: bool `[B]`; X-ray slots of a row are measured only where true.
+        histograms: Slot -> int64 `[X, bins]`, one row per true `xray` row.
+    """
+
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    values: NDArray[np.float32]
+    xray: NDArray[np.bool_]
+    histograms: Mapping[Slot, NDArray[np.int64]] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, columns: int) -> Self:
+        """Returns a Block without rows: a trace was made, nothing ran yet."""
+        return cls(
+            np.zeros(0, np.int64),
+            np.zeros(0),
+            np.zeros((0, columns), np.float32),
+            np.zeros(0, np.bool_),
+        )
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.steps)
+
+    def rows(self, which: NDArray[np.bool_]) -> Block:
+        """Returns the Block of the rows where `which`, bool `[B]`, is true."""
+        return Block(
+            self.steps[which],
+            self.times[which],
+            self.values[which],
+            self.xray[which],
+            {s: h[which[self.xray]] for s, h in self.histograms.items()},
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        arrays = (self.steps, self.times, self.values, self.xray)
+        histograms = self.histograms.values()
+        return sum(a.nbytes for a in arrays) + sum(h.nbytes for h in histograms)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What Keras says at the end of an epoch.
+
+    Attributes:
+        epoch: 0-based.
+        step: training batches finished so far (the next step's number).
+        time: Unix seconds.
+        metrics: name -> value of the training metrics, `loss` among them.
+        validation: name -> value of the validation metrics, without `val_`.
+    """
+
+    epoch: int
+    step: int
+    time: float
+    metrics: Mapping[str, float]
+    validation: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A sign of life: sent at least every few seconds, also when nothing ends.
+
+    Attributes:
+        time: Unix seconds.
+        phase: what the trainer is doing.
+        executions: calls of the train function begun so far.
+        next: Unix seconds before which the next one is promised; 0 = never.
+        reason: why the run ended as it did, `""` otherwise.
+        dropped: name of a sink -> Blocks that its full queue has dropped.
+        errors: name of a sink -> exceptions that it has raised.
+    """
+
+    time: float
+    phase: Phase
+    executions: int
+    next: float
+    reason: str = ""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A Rule's claim about a run.
+
+    Attributes:
+        rule: name of the rule.
+        severity: `critical` = the run or its weights are lost, `warning` = the
+            run wastes time, `info` = worth knowing.
+        subject: variable, layer, component or data field to look at first.
+        first_step: 0-based step at which it began.
+        last_step: last step that was seen when it was said.
+        evidence: the numbers that speak for it.
+        causes: hypotheses, strongest first.
+        message: what is wrong, one or two sentences in the user's own names.
+        advice: what a practitioner would do.
+    """
+
+    rule: str
+    severity: Severity
+    subject: str
+    first_step: int
+    last_step: int
+    evidence: Mapping[str, Any]
+    causes: tuple[str, ...]
+    message: str
+    advice: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Reads back what `dumps` wrote."""
+        return cls(**{**data, "causes": tuple(data["causes"])})
+
+
+Record = Block | Epoch | Finding | Beat
