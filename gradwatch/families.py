@@ -1,0 +1,235 @@
+"""The catalogue of Prometheus families: names, labels and help texts.
+
+Names are public. What a signal measures is not repeated here: its family
+derives from `SIGNALS`. Imports nothing but signals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gradwatch.signals import SIGNALS, Scope, prometheus_name
+
+__all__ = ["Family", "Kind", "families", "generic_scope", "signal_family"]
+
+Kind = Literal["gauge", "counter", "histogram", "info"]
+
+_PREFIX = "gradwatch_"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A Prometheus metric family.
+
+    Attributes:
+        name: as it appears in queries, with `_total` or `_info`.
+        kind: its Prometheus type; `info` is exposed as a gauge that is 1.
+        labels: label names; `run` comes first where the family has it.
+        meaning: one sentence, the help text.
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    meaning: str
+
+
+def _rows(
+    kind: Kind, *rows: tuple[str, str, str]
+) -> tuple[tuple[str, Kind, str, str], ...]:
+    return tuple(
+        (name, kind, labels, meaning) for name, labels, meaning in rows
+    )
+
+
+_CATALOGUE = (
+    *_rows(
+        "info",
+        (
+            "build_info",
+            "version keras_version python_version",
+            "Versions of the process that serves this page.",
+        ),
+        (
+            "run_info",
+            "run experiment model backend optimizer host",
+            "What is known about a run; experiment is the name of the run.",
+        ),
+    ),
+    *_rows(
+        "gauge",
+        ("runs", "", "Runs on this page."),
+        (
+            "collect_duration_seconds",
+            "",
+            "Time that collecting this page took.",
+        ),
+        ("run_state", "run state", "1 for the state that the trainer told."),
+        (
+            "run_health",
+            "run health",
+            "1 for the health that the service sees: a lost run has not kept "
+            "its promised sign of life.",
+        ),
+        ("run_start_timestamp_seconds", "run", "Unix time of the run's start."),
+        (
+            "run_end_timestamp_seconds",
+            "run",
+            "Unix time at which the run ended; 0 while it has not.",
+        ),
+        (
+            "heartbeat_timestamp_seconds",
+            "run rank",
+            "Unix time of the last sign of life, also between steps.",
+        ),
+        (
+            "last_step_timestamp_seconds",
+            "run rank",
+            "Unix time at which the last step ended; 0 = none yet.",
+        ),
+        ("epoch", "run", "Last finished epoch, 0-based; -1 = none yet."),
+        ("planned_steps", "run", "Steps planned in this fit; 0 = unknown."),
+        (
+            "loss",
+            "run split",
+            "Newest total loss: of the last step (train) or of the last "
+            "validation, NaN verbatim.",
+        ),
+        (
+            "metric_value",
+            "run split metric",
+            "A Keras metric at the end of the last epoch.",
+        ),
+        (
+            "loss_window_mean",
+            "run split",
+            "Mean of the finite losses among the last 256 steps.",
+        ),
+        (
+            "loss_window_noise",
+            "run split",
+            "Robust spread (1.4826 MAD) of the finite losses among the last "
+            "256 steps.",
+        ),
+        ("variables", "run", "Variables of the model."),
+        (
+            "variables_exported",
+            "run",
+            "Variables that have series of their own on this page.",
+        ),
+        (
+            "last_nonfinite_timestamp_seconds",
+            "run",
+            "Unix time of the last step that was not finite; 0 = never.",
+        ),
+        (
+            "last_nonfinite_step",
+            "run",
+            "Number of the last step that was not finite, 0-based; -1 = none.",
+        ),
+        (
+            "finding_last_timestamp_seconds",
+            "run rule severity subject",
+            "Unix time at which a finding was last said.",
+        ),
+    ),
+    *_rows(
+        "counter",
+        (
+            "source_errors_total",
+            "reason",
+            "Run directories that could not be read, counted at every scan.",
+        ),
+        ("steps_total", "run rank", "Training steps that have been read."),
+        (
+            "nonfinite_events_total",
+            "run source kind",
+            "Steps at which a loss, gradient, weight or batch held NaN or Inf.",
+        ),
+        (
+            "variable_nonfinite_events_total",
+            "run variable",
+            "Steps at which the gradient of a variable held NaN or Inf; "
+            "__other__ stands for all variables that are not exported.",
+        ),
+        (
+            "skipped_steps_total",
+            "run reason",
+            "Steps whose update the guard did not apply.",
+        ),
+        ("findings_total", "run rule severity", "Findings that were said."),
+        (
+            "events_dropped_total",
+            "run sink",
+            "Blocks that the full queue of a sink has dropped.",
+        ),
+        ("sink_errors_total", "run sink", "Exceptions that a sink raised."),
+        (
+            "series_dropped_total",
+            "run reason",
+            "Series of a run that are left out of this page (the most so far).",
+        ),
+    ),
+    *_rows(
+        "histogram",
+        (
+            "step_duration_seconds",
+            "run rank",
+            "Time from step end to step end.",
+        ),
+        (
+            "step_gradient_norm",
+            "run",
+            "Global gradient norm of every recorded step that was finite.",
+        ),
+    ),
+)
+
+# Said better by a family of the catalogue: flags by counters, losses and
+# metrics by one family with the label `split`.
+_SPECIAL = frozenset(
+    {
+        "loss",
+        "nonfinite",
+        "nonfinite_batch",
+        "variable_nonfinite",
+        "update_applied",
+    }
+)
+
+
+def generic_scope(signal: str) -> Scope | None:
+    """Returns the scope of a signal that has a gauge of its own.
+
+    Args:
+        signal: any name.
+
+    Returns:
+        `None` for signals that are unknown, of an epoch, or told by a family
+        of the catalogue.
+    """
+    known = SIGNALS.get(signal)
+    if known is None or known.scope == "epoch" or signal in _SPECIAL:
+        return None
+    return known.scope
+
+
+def signal_family(signal: str) -> str:
+    """Returns the short name of the family of a generic signal."""
+    return prometheus_name(signal).removeprefix(_PREFIX)
+
+
+def families() -> dict[str, Family]:
+    """Returns all families by short name: without the prefix `gradwatch_`."""
+    catalogue = {
+        name: Family(_PREFIX + name, kind, tuple(labels.split()), meaning)
+        for name, kind, labels, meaning in _CATALOGUE
+    }
+    for signal in SIGNALS.values():
+        if scope := generic_scope(signal.name):
+            labels = ("run",) if scope == "run" else ("run", scope)
+            name = prometheus_name(signal.name)
+            family = Family(name, "gauge", labels, signal.meaning)
+            catalogue.setdefault(signal_family(signal.name), family)
+    return catalogue

@@ -1,0 +1,317 @@
+"""RunState: the present of a Run, folded from records.
+
+One object per run, folded by the pump, read by the in-process endpoint and by
+the state sink through `snapshot()`; the same plain data is what `state.json`
+holds. numpy and the standard library only. Counters are monotonic and never
+fed a value that is not finite.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwatch.records import (
+    Anatomy,
+    Beat,
+    Block,
+    Epoch,
+    Finding,
+    Phase,
+    Record,
+    Run,
+    Schema,
+)
+from gradwatch.signals import Slot
+
+__all__ = ["VERSION", "Distribution", "RunState"]
+
+VERSION = 1
+"""Of the snapshot's format. Readers refuse a higher one."""
+
+_WINDOW = 256  # steps over which loss_window_mean and _noise are taken
+_POINTS = 120  # of history, thinned over the whole run
+_TRACED = 50  # variables with a history
+_SLOTS = 4000  # newest values kept; more would pass 1 MB of state.json
+_FINDINGS = 50
+_SUBJECTS = 100  # label sets of finding_last_timestamp_seconds
+_ENDED: tuple[Phase, ...] = ("finished", "failed", "interrupted")
+
+
+class Distribution:
+    """A cumulative histogram of finite values, as Prometheus counts them.
+
+    Args:
+        edges: upper bounds of the buckets, ascending, without +Inf.
+    """
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self.edges = np.asarray(edges, np.float64)
+        self.counts = np.zeros(len(edges) + 1, np.int64)
+        self.sum = 0.0
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Counts `values`, any shape; those that are not finite are ignored."""
+        finite = np.asarray(values, np.float64)
+        finite = finite[np.isfinite(finite)]
+        places = np.searchsorted(self.edges, finite)
+        self.counts += np.bincount(places, minlength=len(self.counts))
+        self.sum += float(finite.sum())
+
+    def plain(self) -> dict[str, Any]:
+        """Returns `edges`, per-bucket `counts` (one more) and `sum`."""
+        return {
+            "edges": self.edges.tolist(),
+            "counts": self.counts.tolist(),
+            "sum": self.sum,
+        }
+
+
+class _History:
+    """At most `_POINTS` rows over the whole run: the stride doubles."""
+
+    def __init__(self) -> None:
+        self.stride = 1
+        self.steps: list[int] = []
+        self.rows: list[NDArray[np.float32]] = []
+
+    def add(self, steps: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+        shown = steps % self.stride == 0
+        for step, row in zip(steps[shown].tolist(), rows[shown], strict=True):
+            if step % self.stride:  # it may have doubled meanwhile
+                continue
+            self.steps.append(step)
+            self.rows.append(row.copy())
+            if len(self.steps) > _POINTS:
+                self.stride *= 2
+                keep = [not s % self.stride for s in self.steps]
+                self.rows = [r for r, k in zip(self.rows, keep) if k]
+                self.steps = [s for s, k in zip(self.steps, keep) if k]
+
+
+class RunState:
+    """Newest values, monotonic counters and a short history of one run.
+
+    Thread-safe: `fold` and `snapshot` may be called from any thread.
+
+    Args:
+        run: the run's identity.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._lock = threading.Lock()
+        self._run = run
+        self._anatomy = Anatomy()
+        self._schema = Schema()
+        self._beat = Beat(run.start, "starting", 0, 0.0)
+        self._epoch: Epoch | None = None
+        self._row = np.zeros(0, np.float32)
+        self._steps = 0
+        self._last_step_time = 0.0
+        self._losses: deque[float] = deque(maxlen=_WINDOW)
+        self._findings: deque[Finding] = deque(maxlen=_FINDINGS)
+        self._finding_counts: Counter[tuple[str, str]] = Counter()
+        self._finding_times: dict[tuple[str, str, str], float] = {}
+        self._nonfinite: Counter[tuple[str, str]] = Counter()
+        self._variable_nonfinite: Counter[str] = Counter()
+        self._last_nonfinite = (-1, 0.0)
+        self._skipped = 0
+        self._step_time = Distribution(
+            [m * 10.0**e for e in range(-4, 3) for m in (1, 2.5, 5)]
+        )
+        self._gradient_norm = Distribution([10.0**e for e in range(-8, 5)])
+        self._history = _History()
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """Takes a new anatomy and schema; counters go on.
+
+        With the same slots as before, values and history go on too.
+        """
+        with self._lock:
+            if schema.slots != self._schema.slots:
+                self._row = np.zeros(0, np.float32)  # nothing measured yet
+                self._history = _History()
+            self._anatomy, self._schema = anatomy, schema
+            sizes = {v.path: int(np.prod(v.shape)) for v in anatomy.variables}
+            order = sorted(
+                range(len(schema.slots)),
+                key=lambda i: -sizes.get(schema.slots[i].subject, 1 << 62),
+            )
+            self._kept = sorted(order[:_SLOTS])
+            norms = set(schema.columns("variable_gradient_norm").values())
+            run = [i for i, s in enumerate(schema.slots) if not s.subject]
+            largest = [i for i in order if i in norms][:_TRACED]
+            self._traced = run + sorted(largest)
+
+    def fold(self, record: Record) -> None:
+        """Takes the next record of the run."""
+        with self._lock:
+            if isinstance(record, Block):
+                self._fold_block(record)
+            elif isinstance(record, Finding):
+                self._fold_finding(record)
+            elif isinstance(record, Epoch):
+                self._epoch = record
+            else:
+                self._beat = record
+
+    def _fold_finding(self, finding: Finding) -> None:
+        key = (finding.rule, finding.severity, finding.subject)
+        self._findings.append(finding)
+        self._finding_counts[key[:2]] += 1
+        if key in self._finding_times or len(self._finding_times) < _SUBJECTS:
+            self._finding_times[key] = self._beat.time
+
+    def _fold_block(self, block: Block) -> None:
+        if not len(block):
+            return
+        # How long the first step took is not known: nothing came before it.
+        previous = [self._last_step_time] if self._last_step_time else []
+        durations = np.diff(block.times, prepend=previous)
+        self._step_time.add(durations.clip(min=0.0))  # a wall clock may go back
+        self._steps = int(block.steps[-1]) + 1
+        self._last_step_time = float(block.times[-1])
+        self._row = block.values[-1]
+        self._history.add(block.steps, block.values[:, self._traced])
+        column = self._schema.column
+        if (loss := column("loss")) is not None:
+            losses = block.values[:, loss]
+            self._losses.extend(losses[np.isfinite(losses)].tolist())
+            self._count_nonfinite("loss", block.values[:, [loss]])
+        if (norm := column("gradient_norm")) is not None:
+            self._gradient_norm.add(block.values[:, norm])
+        if (applied := column("update_applied")) is not None:
+            self._skipped += int((block.values[:, applied] == 0).sum())
+        self._fold_nonfinite(block)
+
+    def _fold_nonfinite(self, block: Block) -> None:
+        flag = self._schema.column("nonfinite")
+        if flag is None:
+            return
+        bad = np.flatnonzero(block.values[:, flag])
+        if not len(bad):
+            return
+        last = bad[-1]
+        self._last_nonfinite = (
+            int(block.steps[last]),
+            float(block.times[last]),
+        )
+        norms = self._schema.columns("variable_gradient_norm")
+        values = block.values[bad][:, list(norms.values())]
+        self._count_nonfinite("gradient", values)
+        for path, count in zip(
+            norms, (~np.isfinite(values)).sum(axis=0), strict=True
+        ):
+            if count:
+                self._variable_nonfinite[path] += int(count)
+        # Flags do not tell NaN from Inf: all of them count as `nan`.
+        flags = {"weight": "variable_nonfinite", "batch": "nonfinite_batch"}
+        for source, signal in flags.items():
+            columns = list(self._schema.columns(signal).values())
+            flagged = (block.values[bad][:, columns] > 0).any(axis=1).sum()
+            self._nonfinite[source, "nan"] += int(flagged)
+
+    def _count_nonfinite(self, source: str, values: NDArray[Any]) -> None:
+        """Counts steps: `nan` if any value of the row is NaN, else `inf`."""
+        nan = np.isnan(values).any(axis=1)
+        inf = np.isinf(values).any(axis=1) & ~nan
+        self._nonfinite[source, "nan"] += int(nan.sum())
+        self._nonfinite[source, "inf"] += int(inf.sum())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Returns the present as plain data, the contents of `state.json`."""
+        with self._lock:
+            beat = self._beat
+            return {
+                "version": VERSION,
+                "run": asdict(self._run),
+                "model": self._anatomy.model,
+                "optimizer": self._anatomy.optimizer.get("class_name", ""),
+                "variables": len(self._anatomy.variables),
+                "phase": beat.phase,
+                "reason": beat.reason,
+                "end": beat.time if beat.phase in _ENDED else 0.0,
+                "heartbeat": beat.time,
+                "next_beat": beat.next,
+                "executions": beat.executions,
+                "dropped": dict(beat.dropped),
+                "errors": dict(beat.errors),
+                "epoch": self._epoch.epoch if self._epoch else -1,
+                "steps": self._steps,
+                "planned_steps": self._anatomy.planned_steps,
+                "last_step_time": self._last_step_time,
+                "values": self._values(),
+                "counters": self._counters(),
+                "step_duration": self._step_time.plain(),
+                "step_gradient_norm": self._gradient_norm.plain(),
+                "loss_window": self._loss_window(),
+                "history": self._plain_history(),
+                "findings": [asdict(f) for f in self._findings],
+            }
+
+    def _values(self) -> list[list[Any]]:
+        """Newest values as `[signal, subject, value]`."""
+        slots = self._schema.slots
+        values = [[*slots[i], float(self._row[i])] for i in self._kept_slots()]
+        if self._epoch:
+            validation = dict(self._epoch.validation)
+            if "loss" in validation:
+                loss = validation.pop("loss")
+                values.append(["validation_loss", "", loss])
+            metrics = self._epoch.metrics
+            values += [["metric", k, v] for k, v in metrics.items()]
+            values += [
+                ["validation_metric", k, v] for k, v in validation.items()
+            ]
+        return values
+
+    def _kept_slots(self) -> list[int]:
+        return self._kept if len(self._row) else []
+
+    def _counters(self) -> dict[str, Any]:
+        """Monotonic counts; keyed ones as `[*labels, count]`."""
+        step, time = self._last_nonfinite
+        return {
+            "skipped_steps": self._skipped,
+            "last_nonfinite_step": step,
+            "last_nonfinite_time": time,
+            "nonfinite": [[*k, n] for k, n in self._nonfinite.items()],
+            "variable_nonfinite": [
+                [k, n] for k, n in self._variable_nonfinite.items()
+            ],
+            "findings": [[*k, n] for k, n in self._finding_counts.items()],
+            "finding_times": [[*k, t] for k, t in self._finding_times.items()],
+        }
+
+    def _loss_window(self) -> dict[str, float]:
+        """Mean and robust spread of the last finite losses.
+
+        The spread is 1.4826 times the median absolute deviation, which is the
+        standard deviation if the losses are normal (Rousseeuw & Croux 1993).
+        """
+        losses = np.asarray(self._losses, np.float64)
+        if not len(losses):
+            return {}
+        spread = np.median(np.abs(losses - np.median(losses)))
+        return {
+            "mean": float(losses.mean()),
+            "noise": float(1.4826 * spread),
+        }
+
+    def _plain_history(self) -> dict[str, Any]:
+        rows = np.asarray(self._history.rows, np.float32)
+        slots: list[Slot] = (
+            [self._schema.slots[i] for i in self._traced] if len(rows) else []
+        )
+        return {
+            "steps": list(self._history.steps),
+            "series": [
+                [*slot, rows[:, i].tolist()] for i, slot in enumerate(slots)
+            ],
+        }

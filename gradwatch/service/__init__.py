@@ -1,0 +1,1 @@
+"""The service's side: reads `state.json` files, never Keras or TensorFlow."""

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradwatch.records import dumps
+from gradwatch.runstate import VERSION, RunState
+from gradwatch.service.runs import (
+    MAX_BYTES,
+    REASONS,
+    Runs,
+    health,
+    read_snapshot,
+)
+
+NewState = Callable[..., RunState]
+Save = Callable[[Path, RunState], Path]
+
+
+def ids(snapshots: list[Any]) -> list[str]:
+    """Returns the ids of runs, in order."""
+    return [s["run"]["id"] for s in snapshots]
+
+
+def counted(runs: Runs) -> dict[str, int]:
+    """Returns the errors that happened."""
+    return {reason: n for reason, n in runs.errors().items() if n}
+
+
+def test_finds_nested_runs_newest_first(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """Runs of several roots and depths are listed by modification time."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    for i, (root, name) in enumerate(
+        [(a, "one"), (a / "x/y", "two"), (b, "3")]
+    ):
+        os.utime(save(root, new_state(name)), (1000 + i, 1000 + i))
+    runs = Runs([a, b])
+    assert ids(runs.scan()) == ["3", "two", "one"]
+    assert counted(runs) == {}
+    assert set(runs.errors()) == set(REASONS)
+
+
+def test_a_root_may_be_a_run_or_given_twice(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """A run directory is found once, also as its own root."""
+    save(tmp_path, new_state("one"))
+    runs = Runs([tmp_path, tmp_path / "one", tmp_path])
+    assert ids(runs.scan()) == ["one"]
+    assert counted(runs) == {}
+
+
+def test_reads_what_the_trainer_wrote(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """The snapshot that is read equals the one that was written."""
+    state = new_state("one", loss=np.nan)
+    path = save(tmp_path, state)
+    assert dumps(read_snapshot(tmp_path, path)) == dumps(state.snapshot())
+    with pytest.raises(FileNotFoundError):
+        read_snapshot(tmp_path, tmp_path / "two" / "state.json")
+
+
+def test_sees_a_replaced_state(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """The next scan returns what an atomic replacement brought."""
+    runs = Runs([tmp_path])
+    save(tmp_path, new_state("one", loss=1.0))
+    [before] = runs.scan()
+    assert runs.scan()[0] is before
+    save(tmp_path, new_state("one", loss=2.0))
+    [after] = runs.scan()
+    assert before["values"][0] == ["loss", "", 1.0]
+    assert after["values"][0] == ["loss", "", 2.0]
+
+
+def _changed(state: RunState, **fields: Any) -> str:
+    return dumps({**state.snapshot(), **fields})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "json"),
+        ('{"version": 1, "run": ', "json"),
+        ('{"version": NaN}', "json"),
+        ("[" * 100_000, "json"),
+        ("9" * 10_000, "json"),
+        ("\ud800", "json"),
+        ("[]", "shape"),
+        ('{"version": 1}', "shape"),
+        ("{}", "version"),
+        (f'{{"version": {VERSION + 1}}}', "version"),
+        ('{"version": 1' + " " * MAX_BYTES + "}", "size"),
+    ],
+)
+def test_broken_content_is_counted(
+    tmp_path: Path,
+    new_state: NewState,
+    save: Save,
+    content: str,
+    reason: str,
+) -> None:
+    """A broken state.json is skipped, counted, and hides no other run."""
+    save(tmp_path, new_state("good"))
+    broken = tmp_path / "broken" / "state.json"
+    broken.parent.mkdir()
+    broken.write_bytes(content.encode(errors="surrogatepass"))
+    runs = Runs([tmp_path])
+    assert ids(runs.scan()) == ["good"]
+    assert ids(runs.scan()) == ["good"]
+    assert counted(runs) == {reason: 2}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"run": {"id": "../x", "name": "x", "start": 0.0, "host": ""}},
+        {"phase": "lost"},
+        {"steps": "NaN"},
+        {"steps": 10**300},
+        {"heartbeat": "yesterday"},
+        {"heartbeat": True},
+        {"values": [["loss", "", None]]},
+        {"values": [["loss", ""]]},
+        {"errors": {"tensorboard": -1}},
+        {"counters": {}},
+        {"step_duration": {"edges": [1.0], "counts": [1], "sum": 0.0}},
+        {"step_duration": {"edges": [1.0, 1.0], "counts": [1] * 3, "sum": 0}},
+    ],
+)
+def test_other_shapes_are_counted(
+    tmp_path: Path, new_state: NewState, save: Save, fields: dict[str, Any]
+) -> None:
+    """Strict JSON that is not a snapshot never gets to the readers."""
+    state = new_state("one")
+    save(tmp_path, state).write_text(_changed(state, **fields))
+    runs = Runs([tmp_path])
+    assert runs.scan() == []
+    assert counted(runs) == {"shape": 1}
+
+
+def test_unknown_fields_are_let_through(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """A newer writer of the same version may add fields."""
+    state = new_state("one")
+    save(tmp_path, state).write_text(_changed(state, autopsies=[]))
+    assert ids(Runs([tmp_path]).scan()) == ["one"]
+
+
+def test_links_and_pipes_are_not_opened(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """Links to files and folders elsewhere are not followed, pipes not read."""
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    real = save(outside, new_state("secret"))
+    (root / "file").mkdir(parents=True)
+    (root / "file" / "state.json").symlink_to(real)
+    (root / "folder").symlink_to(outside)
+    (root / "pipe").mkdir()
+    os.mkfifo(root / "pipe" / "state.json")
+    runs = Runs([root])
+    assert runs.scan() == []
+    assert counted(runs) == {"unsafe": 2}
+
+
+def test_a_folder_that_turns_into_a_link_is_refused(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """Reading stays inside the root, whatever happened since the listing."""
+    real = save(tmp_path / "outside", new_state("secret"))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "one").symlink_to(real.parent)
+    with pytest.raises(ValueError, match="unsafe"):
+        read_snapshot(
+            tmp_path / "root", tmp_path / "root" / "one" / "state.json"
+        )
+    with pytest.raises(ValueError, match="is not in the subpath"):
+        read_snapshot(tmp_path / "root", real)
+
+
+def test_a_link_as_root_is_the_users_choice(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """The root itself may be a link."""
+    save(tmp_path / "real", new_state("one"))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert ids(Runs([tmp_path / "link"]).scan()) == ["one"]
+
+
+def test_missing_root_and_copied_run_are_counted(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """A copy of a run directory is one run; the newer file speaks for it."""
+    state = new_state("one")
+    os.utime(save(tmp_path / "copy", state), (1000, 1000))
+    save(tmp_path, state)
+    runs = Runs([tmp_path, tmp_path / "nowhere"])
+    assert ids(runs.scan()) == ["one"]
+    assert counted(runs) == {"duplicate": 1, "missing": 1}
+
+
+def test_limit_keeps_the_newest(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """Only left out runs that were written lately count as an error."""
+    now = time.time()
+    for i, age in enumerate((1, 2, 3, 10_000)):
+        path = save(tmp_path, new_state(f"run-{i}"))
+        os.utime(path, (now - age, now - age))
+    runs = Runs([tmp_path], limit=2)
+    assert ids(runs.scan()) == ["run-0", "run-1"]
+    assert counted(runs) == {"limit": 1}
+
+
+def test_ended_runs_are_current_for_a_while(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """Retention hides ended runs from `current`, never from `scan`."""
+    save(tmp_path, new_state("lost", age=5000))
+    save(tmp_path, new_state("ended", phase="finished", age=60))
+    save(tmp_path, new_state("old", phase="failed", age=1000))
+    runs = Runs([tmp_path])
+    assert sorted(ids(runs.current())) == ["ended", "lost"]
+    assert len(runs.scan()) == 3
+    later = Runs([tmp_path], retention=30.0)
+    assert ids(later.current()) == ["lost"]
+
+
+def test_health_says_lost_after_the_slack(new_state: NewState) -> None:
+    """A run is lost 30 s after the promised beat, unless it has ended."""
+    running = new_state("one").snapshot()
+    promised = running["next_beat"]
+    assert health(running, promised + 29.9) == "ok"
+    assert health(running, promised + 30.1) == "lost"
+    plain = json.loads(dumps(running))
+    assert health(plain, promised + 30.1) == "lost"
+    ended = new_state("two", phase="interrupted").snapshot()
+    assert health(ended, promised + 1e6) == "ok"
+    silent = {**running, "next_beat": 0.0}
+    assert health(silent, running["heartbeat"] + 29.0) == "ok"
+    assert health(silent, running["heartbeat"] + 31.0) == "lost"
