@@ -1,0 +1,41 @@
+"""gradwatch: makes a long Keras run visible and says what goes wrong.
+
+    from gradwatch import GradWatch
+    model.fit(x, y, callbacks=[GradWatch()])
+
+Importing this package loads neither Keras nor TensorFlow; the first use of
+`GradWatch` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradwatch.errors import GradWatchError, NonFiniteError, UnsupportedError
+from gradwatch.interfaces import Rule, Sink
+from gradwatch.records import Block, Epoch, Finding
+from gradwatch.rules import default_rules
+
+if TYPE_CHECKING:
+    from gradwatch.callback import GradWatch
+
+__all__ = [
+    "Block",
+    "Epoch",
+    "Finding",
+    "GradWatch",
+    "GradWatchError",
+    "NonFiniteError",
+    "Rule",
+    "Sink",
+    "UnsupportedError",
+    "default_rules",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "GradWatch":
+        from gradwatch.callback import GradWatch
+
+        return GradWatch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

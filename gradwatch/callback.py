@@ -1,0 +1,312 @@
+"""`GradWatch`: the Keras callback.
+
+It does not override `on_train_batch_end`: that would make Keras turn every log
+value into a host float at every batch (`callbacks/callback_list.py`, Keras
+3.15.1).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+try:
+    import keras
+    import tensorflow  # noqa: F401  (missing, it is to be named here)
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"`GradWatch` needs {error.name}, which is not installed. Install "
+        "Keras and TensorFlow, for example with: "
+        "pip install 'gradwatch[tensorflow]'",
+        name=error.name,
+    ) from error
+
+from gradwatch.capture import Tap
+from gradwatch.errors import GradWatchError, expected
+from gradwatch.identity import new_run, validate_labels, validate_name
+from gradwatch.interfaces import Rule, Sink
+from gradwatch.records import Epoch, Finding, Run
+from gradwatch.rules import default_rules
+from gradwatch.runstate import RunState
+from gradwatch.sinks.findings import FindingsSink
+from gradwatch.sinks.log import LogSink
+from gradwatch.sinks.state import StateSink
+from gradwatch.sinks.tensorboard import TensorBoardSink
+from gradwatch.summary import summary
+from gradwatch.watch import OnNonfinite, Watch
+
+__all__ = ["GradWatch"]
+
+_log = logging.getLogger("gradwatch")
+_Hook = TypeVar("_Hook", bound=Callable[..., None])
+
+
+def _harmless(hook: _Hook) -> _Hook:
+    """A fault of gradwatch in this hook is logged and ends the watching."""
+
+    @functools.wraps(hook)
+    def safe(self: GradWatch, *args: Any, **kwargs: Any) -> None:
+        try:
+            hook(self, *args, **kwargs)
+        except GradWatchError:
+            raise
+        except Exception:
+            _log.exception("gradwatch failed; training goes on unwatched.")
+            if self._watch is not None:
+                self._watch.end("failed", "gradwatch")
+
+    return safe  # type: ignore[return-value]
+
+
+class GradWatch(keras.callbacks.Callback):
+    """Watches a `fit`: losses, gradient norms, NaN by name.
+
+    One object is one run; further `fit` calls with it continue the run.
+
+    Args:
+        logdir: folder in which the run directory `<logdir>/<run id>` is made.
+        name: what to call the run, `[A-Za-z0-9._-]`, at most 40 characters;
+            default: the model's name.
+        labels: the user's own key-value pairs, kept with the run.
+        every_steps: cadence, in steps, of the readings that are recorded for
+            TensorBoard; guard and rules see every step.
+        on_nonfinite: what happens at a step whose loss, gradient or state is
+            not finite. `"stop"`: its update is dropped and training ends with
+            the weights before it; `"raise"`: the same, and `fit` raises
+            `NonFiniteError`; `"record"`: it is only told.
+        rules: judge the run; default: `default_rules()`.
+        sinks: further sinks, beside TensorBoard, `state.json`,
+            `findings.jsonl` and the log.
+        metrics_port: also serve Prometheus metrics of this run on 127.0.0.1
+            at this port, until 30 s after `fit`; 0 = a free port; `None` =
+            not at all.
+
+    Raises:
+        GradWatchError: an argument cannot be used; says what was expected.
+    """
+
+    def __init__(
+        self,
+        logdir: str | Path = "runs",
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        every_steps: int = 1,
+        on_nonfinite: OnNonfinite = "stop",
+        rules: Sequence[Rule] | None = None,
+        sinks: Sequence[Sink] = (),
+        metrics_port: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._logdir = _validate_logdir(logdir)
+        self._name = validate_name(name)
+        self._labels = validate_labels(labels)
+        self._every_steps = _validate_every_steps(every_steps)
+        self._on_nonfinite = _validate_on_nonfinite(on_nonfinite)
+        self._rules = list(default_rules() if rules is None else rules)
+        self._own_sinks = list(sinks)
+        self._port = _validate_port(metrics_port)
+        self._watch: Watch | None = None
+        self._set = 0
+
+    @property
+    def run(self) -> Run | None:
+        """The run's identity, `None` before the first `fit`."""
+        return self._watch.run if self._watch else None
+
+    @property
+    def path(self) -> Path | None:
+        """The run directory, `None` before the first `fit`."""
+        return self._watch.path if self._watch else None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The present of the run as plain data, what `state.json` holds."""
+        return self._watch.state.snapshot() if self._watch else {}
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the rules have found so far, in the order they said it."""
+        return list(self._watch.pump.findings) if self._watch else []
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where this run's metrics are served, `None` if they are not."""
+        endpoint = self._watch.endpoint if self._watch else None
+        return endpoint.url if endpoint else None
+
+    def summary(self) -> str:
+        """Returns the story of the run so far, a few lines of text."""
+        if self._watch is None:
+            return "No run yet: pass this callback to `fit`."
+        return summary(
+            self._watch.state.snapshot(), self.findings, self._watch.path
+        )
+
+    def set_model(self, model: Any) -> None:
+        """Keras: the callbacks of a fit, evaluate or predict are made."""
+        super().set_model(model)
+        self._set = time.monotonic_ns()
+
+    @_harmless
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Keras: a fit begins. Installs the watched step."""
+        self._clear_tap()
+        watch = self._watch or self._new_watch()
+        watch.begin(self.model, self._planned_steps())
+        self._watch = watch
+
+    def on_train_batch_begin(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keras: the next execution of the train function is ours."""
+        if self._watch is not None and self._watch.active:
+            self._watch.execution_begins()
+
+    @_harmless
+    def on_epoch_end(
+        self, epoch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keras: an epoch and its validation are over."""
+        if self._watch is None or not self._watch.active:
+            return
+        values = {k: float(v) for k, v in (logs or {}).items()}
+        prefix = "val_"
+        self._watch.pump.put(
+            Epoch(
+                epoch=epoch,
+                step=self._watch.step,
+                time=time.time(),
+                metrics={
+                    k: v for k, v in values.items() if not k.startswith(prefix)
+                },
+                validation={
+                    k.removeprefix(prefix): v
+                    for k, v in values.items()
+                    if k.startswith(prefix)
+                },
+            )
+        )
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Keras: a validation begins."""
+        if self._watch is not None and self._watch.active:
+            self._watch.pump.phase("evaluating")
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Keras: a validation is over."""
+        if self._watch is not None and self._watch.active:
+            self._watch.pump.phase("running")
+
+    @_harmless
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Keras: the fit is over. Puts the model as it was."""
+        if self._watch is not None:
+            self._watch.finished()
+
+    def _clear_tap(self) -> None:
+        """Heals what a dead fit left in the model; refuses two watchers."""
+        found = self.model.train_function
+        if not isinstance(found, Tap):
+            return
+        found.owner.orphaned()
+        if found.installed > self._set:
+            raise GradWatchError(
+                expected(
+                    "callbacks",
+                    "one GradWatch in a fit",
+                    "two",
+                    "One of them is enough: give it all rules and sinks.",
+                )
+            )
+
+    def _planned_steps(self) -> int:
+        params: Mapping[str, Any] = self.params or {}
+        return (params.get("epochs") or 0) * (params.get("steps") or 0)
+
+    def _new_watch(self) -> Watch:
+        run = new_run(self._name or self.model.name, self._labels)
+        path = self._logdir / run.id
+        return Watch(
+            run,
+            path,
+            self._on_nonfinite,
+            self._rules,
+            lambda state: [*self._disk_sinks(path, state), *self._own_sinks],
+            self._port,
+        )
+
+    def _disk_sinks(self, path: Path, state: RunState) -> list[Sink]:
+        log = LogSink(path)
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            _log.warning(
+                "Training goes on, but nothing is recorded: the run directory "
+                "%s cannot be made (%s).",
+                path,
+                error.strerror,
+            )
+            return [log]
+        return [
+            TensorBoardSink(path, every_steps=self._every_steps),
+            StateSink(path, state),
+            FindingsSink(path),
+            log,
+        ]
+
+
+def _validate_logdir(logdir: str | Path) -> Path:
+    path = Path(logdir)
+    if path.exists() and not path.is_dir():
+        raise GradWatchError(
+            expected(
+                "logdir", "a folder", str(path), "It is a file; name another."
+            )
+        )
+    return path
+
+
+def _validate_every_steps(every_steps: int) -> int:
+    if isinstance(every_steps, int) and every_steps >= 1:
+        return every_steps
+    raise GradWatchError(
+        expected(
+            "every_steps",
+            "a whole number of steps, at least 1",
+            every_steps,
+            "1 records every step.",
+        )
+    )
+
+
+def _validate_on_nonfinite(on_nonfinite: str) -> OnNonfinite:
+    policies: tuple[OnNonfinite, ...] = get_args(OnNonfinite)
+    for policy in policies:
+        if on_nonfinite == policy:
+            return policy
+    do = "Choose one of these."
+    if on_nonfinite in ("skip", "rollback"):
+        do = f"`{on_nonfinite}` is not there yet; {do.lower()}"
+    raise GradWatchError(
+        expected(
+            "on_nonfinite", "'record', 'stop' or 'raise'", on_nonfinite, do
+        )
+    )
+
+
+def _validate_port(port: int | None) -> int | None:
+    if port is None or (isinstance(port, int) and 0 <= port <= 65535):
+        return port
+    raise GradWatchError(
+        expected(
+            "metrics_port",
+            "None or a port from 0 to 65535",
+            port,
+            "0 takes a free port.",
+        )
+    )

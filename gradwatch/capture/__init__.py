@@ -1,0 +1,10 @@
+"""In the graph: what is measured inside the compiled train step, and how.
+
+All knowledge of Keras' and TensorFlow's internals sits in this package; each
+piece names the file and version that it was read in.
+"""
+
+from gradwatch.capture.install import Capture, Watcher
+from gradwatch.capture.tap import Tap
+
+__all__ = ["Capture", "Tap", "Watcher"]

@@ -1,0 +1,111 @@
+"""The Anatomy of a Keras model: frozen facts, read once.
+
+Read in Keras 3.15.1: `layers/layer.py` (_flatten_layers, variables),
+`trainers/trainer.py` (compile).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradwatch.records import Anatomy, Layer, Variable
+
+__all__ = ["anatomy", "subjects"]
+
+
+def subjects(model: Any) -> dict[int, str]:
+    """Returns id of each variable -> the name it is reported under.
+
+    Keras' path; where several variables share a path, the later ones get
+    `#2`, `#3` behind it.
+    """
+    names: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for variable in model.variables:
+        path = variable.path
+        seen[path] = seen.get(path, 0) + 1
+        suffix = f"#{seen[path]}" if seen[path] > 1 else ""
+        names[id(variable)] = path + suffix
+    return names
+
+
+def anatomy(model: Any, planned_steps: int) -> Anatomy:
+    """Returns the facts about `model` as it stands now.
+
+    Args:
+        model: a compiled `keras.Model`, built or not.
+        planned_steps: training batches planned in this fit; 0 = unknown.
+    """
+    names = subjects(model)
+    return Anatomy(
+        model=model.name,
+        layers=tuple(
+            Layer(
+                layer.path or layer.name,
+                type(layer).__name__,
+                _name(getattr(layer, "activation", None)),
+            )
+            for layer in model._flatten_layers(include_self=False)
+        ),
+        variables=tuple(
+            Variable(
+                names[id(v)],
+                tuple(v.shape),
+                keras.backend.standardize_dtype(v.dtype),
+                bool(v.trainable),
+                _scale(v),
+            )
+            for v in model.variables
+        ),
+        loss=_plain(model.loss),
+        metrics=tuple(m.name for m in model.metrics),
+        optimizer=_optimizer(model.optimizer),
+        planned_steps=planned_steps,
+        mode={
+            "jit_compile": bool(model.jit_compile),
+            "run_eagerly": bool(model.run_eagerly),
+            "steps_per_execution": model.steps_per_execution,
+        },
+    )
+
+
+def _scale(variable: Any) -> float:
+    """Root mean square of the entries, NaN where that means nothing."""
+    value = tf.convert_to_tensor(variable.value)
+    if not value.dtype.is_floating or 0 in value.shape:
+        return float("nan")
+    size = float(np.prod(value.shape))
+    norm = tf.norm(tf.cast(value, tf.float32))
+    return float(norm) / size**0.5
+
+
+def _optimizer(optimizer: Any) -> dict[str, Any]:
+    config = {k: _plain(v) for k, v in optimizer.get_config().items()}
+    return {"class_name": type(optimizer).__name__, **config}
+
+
+def _name(thing: Any) -> str:
+    if thing is None:
+        return ""
+    return str(getattr(thing, "__name__", type(thing).__name__))
+
+
+def _plain(value: Any) -> Any:
+    """Plain data of a configuration: objects become their config or name."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, keras.losses.Loss):
+        config = {k: _plain(v) for k, v in value.get_config().items()}
+        return {"class_name": type(value).__name__, **config}
+    if isinstance(value, np.generic):
+        return value.item()
+    return _name(value)

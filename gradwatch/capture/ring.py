@@ -1,0 +1,95 @@
+"""The ring: readings on the device, written inside the step, read outside.
+
+gradwatch owns its variables; they are no weights of the model and land in no
+checkpoint. Only tensor maths and variable assigns, so it compiles under XLA
+and runs inside Keras' `steps_per_execution` loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+__all__ = ["Ring"]
+
+_BYTES = 2 * 2**20
+
+
+class Ring:
+    """Rows of float32 `[capacity, K]` and the counters that guard them.
+
+    `status` is int64 `[2]`: the number of training batches seen, and the batch
+    at which the latch was set (-1 = not set).
+
+    Args:
+        columns: K.
+        steps_per_execution: rows that one call of the train function can
+            write; the ring holds at least twice as many.
+        first_step: the batch number to go on from.
+    """
+
+    def __init__(
+        self, columns: int, steps_per_execution: int, first_step: int
+    ) -> None:
+        self.capacity = max(
+            2 * steps_per_execution, _BYTES // (4 * max(columns, 1))
+        )
+        with tf.init_scope():
+            self._rows = tf.Variable(
+                tf.zeros([self.capacity, columns]),
+                trainable=False,
+                name="gradwatch_ring",
+            )
+            self._status = tf.Variable(
+                [first_step, -1],
+                dtype=tf.int64,
+                trainable=False,
+                name="gradwatch_status",
+            )
+        self.on_cpu = "CPU" in self._status.device
+
+    def status(self) -> tuple[Any, Any]:
+        """In the graph: `(count, latched)` as scalar int64 tensors."""
+        status = self._status.read_value()
+        return status[0], status[1]
+
+    def write(self, row: Any, count: Any, latched: Any) -> None:
+        """In the graph: writes row number `count` and both counters.
+
+        Args:
+            row: float32 `[K]`.
+            count: int64 scalar, the batch that `row` describes.
+            latched: int64 scalar, the latch's value from now on.
+        """
+        place = tf.reshape(count % self.capacity, [1, 1])
+        written = self._rows.scatter_nd_update(place, row[tf.newaxis])
+        # The counter promises that the rows below it are complete. Graph mode
+        # does not order assigns to different variables by itself.
+        with tf.control_dependencies([written]):
+            self._status.assign(tf.stack([count + 1, latched]))
+
+    def progress(self) -> tuple[int, int]:
+        """On the host: `(count, latched)`. Waits for the device."""
+        # A third of the time of `Variable.numpy()`; the tap calls it after
+        # each execution.
+        count, latched = tf.raw_ops.ReadVariableOp(
+            resource=self._status.handle, dtype=tf.int64
+        ).numpy()
+        return int(count), int(latched)
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        """On the host: rows of the batches `first` to `last`, exclusive.
+
+        Returns:
+            float32 `[last - first, K]`. The caller read `last` from
+            `progress()` before, and `last - first <= capacity`.
+        """
+        places = np.arange(first, last) % self.capacity
+        return np.asarray(tf.gather(self._rows, places))
+
+    def release_latch(self) -> None:
+        """On the host: lets the next `fit` train again."""
+        self._status[1].assign(-1)

@@ -1,0 +1,79 @@
+"""The tap: what stands in `model.train_function` while a run is watched.
+
+It runs on the training thread, once per execution. It opens no file, changes
+no log value and waits for nothing but the device's two counters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+__all__ = ["Tap", "Tapped"]
+
+# What Keras' own loop ends an epoch with when the data has run out. Read in
+# Keras 3.15.1, backend/tensorflow/trainer.py (function, catch_stop_iteration).
+_END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
+
+
+class Tapped(Protocol):
+    """Who the tap tells about executions; all on the training thread."""
+
+    def executed(self, ended: float) -> None:
+        """An execution has returned at `ended`, Unix seconds."""
+
+    def failed(self, error: BaseException) -> None:
+        """`error` is passing through the train function."""
+
+    def orphaned(self) -> None:
+        """Somebody else's `fit` found the tap in the model: take it out."""
+
+
+class Tap:
+    """A train function that watches executions of another one.
+
+    Args:
+        function: the instrumented train function.
+        original: the one that Keras made; used when the tap is orphaned.
+        owner: is told.
+
+    Attributes:
+        installed: `time.monotonic_ns()` at which it was put into the model.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        original: Callable[[Any], Any],
+        owner: Tapped,
+    ) -> None:
+        self.owner = owner
+        self.installed = 0
+        self.function = function
+        self._original = original
+        self._armed = False
+
+    def arm(self) -> None:
+        """Says that the next call belongs to a watched `fit`."""
+        self._armed = True
+
+    def __call__(self, iterator: Any) -> Any:
+        """Runs one execution; Keras' `fit` calls this."""
+        if not self._armed:
+            # A fit died outside of its step, and now an unwatched fit (or
+            # `train_on_batch`) runs with what it left behind.
+            self.owner.orphaned()
+            return self._original(iterator)
+        self._armed = False
+        try:
+            logs = self.function(iterator)
+            self.owner.executed(time.time())
+        except _END_OF_DATA:
+            raise
+        except BaseException as error:
+            self.owner.failed(error)
+            raise
+        return logs

@@ -1,0 +1,257 @@
+"""The pump: one thread from the device to rules, RunState and sinks.
+
+It guarantees that records reach rules and each sink in order, that a Finding
+reaches the sinks before the record it was found in, and that neither a slow
+sink nor a faulty rule or sink delays or ends anything else. A fault is logged
+once and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gradwatch.interfaces import Rule
+from gradwatch.outlet import Outlet
+from gradwatch.records import (
+    Anatomy,
+    Beat,
+    Block,
+    Finding,
+    Phase,
+    Record,
+    Run,
+    Schema,
+)
+from gradwatch.runstate import RunState
+
+__all__ = ["Pump"]
+
+_log = logging.getLogger(__name__)
+
+_CYCLE_SECONDS = 0.5
+_BEAT_SECONDS = 5.0
+_PROMISED_SECONDS = 15.0
+_YOUNG_SECONDS = 10.0  # until then it beats at every cycle
+_INBOX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """In the inbox: the step was traced, this is what its rows mean."""
+
+    anatomy: Anatomy
+    schema: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    """In the inbox: set `done` when everything before it was delivered."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Pump:
+    """The worker thread of one run.
+
+    Args:
+        run: the run.
+        rules: judge every record; one that raises is not asked again.
+        state: is folded from every record.
+        outlets: take every record.
+        drain: returns the next Block from the device or `None`.
+        executions: returns how often the train function was called.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        rules: Sequence[Rule],
+        state: RunState,
+        outlets: Sequence[Outlet],
+        drain: Callable[[], Block | None],
+        executions: Callable[[], int],
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._run = run
+        self._rules = list(rules)
+        self._state = state
+        self._outlets = outlets
+        self._drain = drain
+        self._drained = threading.Lock()
+        self._executions = executions
+        self._phase: Phase = "starting"
+        self._inbox: deque[Record | _Opened | _Flush] = deque()
+        self._wake = threading.Event()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._began = self._beaten = 0.0
+        self._schema: Schema | None = None
+        self._waiting = 0
+        self._lost = 0
+        self._faulty = False
+
+    def start(self) -> None:
+        """Starts the thread; a run may be started again after `stop`."""
+        self._over.clear()
+        self._began, self._beaten = time.time(), 0.0
+        self._phase = "starting"
+        if self._schema is None:
+            self._inbox.append(_Opened(Anatomy(), Schema()))
+        self._thread = threading.Thread(
+            target=self._work, name="gradwatch-pump", daemon=True
+        )
+        self._thread.start()
+
+    def opened(self, anatomy: Anatomy, schema: Schema) -> None:
+        """Takes what the first trace has found out; any thread."""
+        self._phase = "running"
+        self._inbox.append(_Opened(anatomy, schema))
+        self._inbox.append(Block.empty(len(schema.slots)))
+
+    def put(self, record: Record) -> None:
+        """Takes a record; all readings so far come before it. Any thread."""
+        self.drain()
+        self._inbox.append(record)
+        self._wake.set()
+
+    def phase(self, phase: Phase) -> None:
+        """Says what the trainer does from now on."""
+        self._phase = phase
+        self._beaten = 0.0
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Moves readings from the device into the inbox. Any thread."""
+        with self._drained:
+            try:
+                block = self._drain()
+            except Exception:
+                self._fault("gradwatch could not read its ring.")
+                return
+            if block is None:
+                return
+            if self._waiting > _INBOX_BYTES:
+                self._lost += 1
+                return
+            self._waiting += block.nbytes
+            self._inbox.append(block)
+
+    def flush(self, seconds: float) -> bool:
+        """Waits until all readings so far are judged; returns whether."""
+        self.drain()
+        flush = _Flush()
+        self._inbox.append(flush)
+        self._wake.set()
+        return flush.done.wait(seconds)
+
+    def stop(self, phase: Phase, reason: str, seconds: float) -> None:
+        """Delivers what is left, says how the run ended and closes the sinks.
+
+        Waits at most `seconds` in all; a sink that hangs is left to itself.
+        """
+        deadline = time.monotonic() + seconds
+        executions = self._executions()
+        self.drain()
+        last = Beat(
+            time.time(), phase, executions, 0.0, reason, *self._telemetry()
+        )
+        self._inbox.append(last)
+        self._over.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(deadline - time.monotonic())
+        for outlet in self._outlets:
+            outlet.close()
+        for outlet in self._outlets:
+            outlet.join(deadline - time.monotonic())
+
+    def _work(self) -> None:
+        while not self._over.is_set():
+            self._wake.wait(_CYCLE_SECONDS)
+            self._wake.clear()
+            # Counted before the ring is read: all but the last of these
+            # executions have left their readings there.
+            executions = self._executions()
+            self.drain()
+            self._empty_inbox()
+            if not self._over.is_set():
+                self._beat(executions)
+        self._empty_inbox()
+
+    def _beat(self, executions: int) -> None:
+        now = time.time()
+        young = now - self._began < _YOUNG_SECONDS
+        if now - self._beaten < _BEAT_SECONDS and not young:
+            return
+        self._beaten = now
+        promised = now + _PROMISED_SECONDS
+        phase = self._phase
+        self._deliver(
+            Beat(now, phase, executions, promised, "", *self._telemetry())
+        )
+
+    def _telemetry(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Returns Blocks dropped and errors, by name of sink."""
+        dropped = {o.sink.name: o.dropped for o in self._outlets}
+        errors = {o.sink.name: o.errors for o in self._outlets}
+        return {**dropped, "pump": self._lost}, errors
+
+    def _empty_inbox(self) -> None:
+        while self._inbox:
+            item = self._inbox.popleft()
+            try:
+                self._take(item)
+            except Exception:
+                self._fault("gradwatch failed on a record.")
+
+    def _take(self, item: Record | _Opened | _Flush) -> None:
+        if isinstance(item, _Flush):
+            item.done.set()
+        elif isinstance(item, _Opened):
+            self._open(item)
+        else:
+            if isinstance(item, Block):
+                self._waiting -= item.nbytes
+            self._deliver(item)
+
+    def _open(self, item: _Opened) -> None:
+        self._schema = item.schema
+        for rule in list(self._rules):
+            with self._off_when_faulty(rule):
+                rule.begin(item.anatomy, item.schema)
+        self._state.begin(item.anatomy, item.schema)
+        for outlet in self._outlets:
+            outlet.open(self._run, item.schema)
+
+    def _deliver(self, record: Record) -> None:
+        for rule in list(self._rules):
+            with self._off_when_faulty(rule):
+                for finding in rule.check(record):
+                    self._send(finding)
+        self._send(record)
+
+    def _send(self, record: Record) -> None:
+        if isinstance(record, Finding):
+            self.findings.append(record)
+        self._state.fold(record)
+        for outlet in self._outlets:
+            outlet.put(record)
+
+    @contextlib.contextmanager
+    def _off_when_faulty(self, rule: Rule) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            _log.exception("Rule `%s` failed and is off.", rule.name)
+            self._rules.remove(rule)
+
+    def _fault(self, what: str) -> None:
+        if not self._faulty:
+            _log.exception("%s Later faults of this kind are not logged.", what)
+        self._faulty = True

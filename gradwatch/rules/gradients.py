@@ -1,0 +1,82 @@
+"""Gradient flow: does every trainable variable hear from the loss?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradwatch.records import (
+    Anatomy,
+    Block,
+    Finding,
+    Record,
+    Schema,
+    Severity,
+)
+
+__all__ = ["MissingGradient"]
+
+_NAMED = 5
+
+
+class MissingGradient:
+    """Trainable variables for which the tape returned no gradient at all.
+
+    Definition: the variable is trainable, and the trace gave it no gradient
+    (`None`), so no step can ever change it. Known from the trace, before the
+    first step; it survives the error that Keras raises when all are missing.
+    Threshold: none. Critical if all variables are concerned, else warning.
+    """
+
+    name = "missing_gradient"
+    severity: Severity = "critical"
+    needs = ("variable_gradient_norm",)
+    meaning = "The loss does not depend on a trainable variable."
+    advice = (
+        "If all are missing, the loss cuts the path: argmax, round, a cast to "
+        "integers, a comparison or `stop_gradient`. If some are, the layer is "
+        "not used or its output does not reach the loss."
+    )
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._step = schema.first_step
+        self._trainable = [v.path for v in anatomy.variables if v.trainable]
+        measured = schema.columns("variable_gradient_norm")
+        self._missing = [
+            path
+            for path in self._trainable
+            if schema.slots and path not in measured
+        ]
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        if not isinstance(record, Block) or set(self._missing) <= self._told:
+            return
+        self._told |= set(self._missing)
+        everything = len(self._missing) == len(self._trainable)
+        named = ", ".join(self._missing[:_NAMED])
+        more = len(self._missing) - _NAMED
+        which = f"{named} and {more} more" if more > 0 else named
+        some = f"{len(self._missing)} of {len(self._trainable)}"
+        yield Finding(
+            rule=self.name,
+            severity="critical" if everything else "warning",
+            subject=self._missing[0],
+            first_step=self._step,
+            last_step=self._step,
+            evidence={
+                "missing": list(self._missing),
+                "trainable_variables": len(self._trainable),
+            },
+            causes=("loss_not_differentiable",) if everything else (),
+            message=(
+                "No trainable variable has a gradient: the loss does not "
+                f"depend on any of them ({which})."
+                if everything
+                else f"No gradient reaches {some} trainable variables: {which}."
+            ),
+            advice=self.advice,
+        )

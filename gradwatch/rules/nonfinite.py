@@ -1,0 +1,234 @@
+"""NaN and Inf, at the exact step; one fault makes one finding.
+
+All three rules look at the same incidents: a non-finite step begins one, and
+`_QUIET` finite steps in a row end it. An incident belongs to the rule of what
+was not finite in its first step, the earliest in the chain of causes: a loss
+that is NaN makes the gradients NaN, a gradient that is NaN makes the weights
+NaN, and whatever follows in later steps is the same fault. Row by row, so
+findings do not depend on where Blocks were cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwatch.records import (
+    Anatomy,
+    Block,
+    Finding,
+    Record,
+    Schema,
+    Severity,
+)
+
+__all__ = ["NonfiniteGradient", "NonfiniteLoss", "NonfiniteWeight"]
+
+_QUIET = 64
+_CLEAN_DATA = (
+    "Find NaN or Inf in the inputs, targets or sample weights of this batch "
+    "and drop or fill them before training."
+)
+_NAMED = 5
+
+_Source = Literal["loss", "gradient", "weight"]
+_NEEDS = (
+    "loss",
+    "nonfinite",
+    "nonfinite_batch",
+    "variable_gradient_norm",
+    "variable_nonfinite",
+    "update_applied",
+)
+
+
+class _Incidents:
+    """Finds the first rows of incidents and what was not finite there."""
+
+    def __init__(self) -> None:
+        self._quiet = _QUIET
+
+    def begin(self, schema: Schema) -> None:
+        self._flag = schema.column("nonfinite")
+        self._loss = schema.column("loss")
+        self._batch = schema.column("nonfinite_batch")
+        self._applied = schema.column("update_applied")
+        self._gradients = schema.columns("variable_gradient_norm")
+        self._weights = schema.columns("variable_nonfinite")
+
+    def starts(self, record: Record) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yields step and facts of each first row of an incident."""
+        if not isinstance(record, Block) or self._flag is None:
+            return
+        previous = -1
+        for row in np.flatnonzero(record.values[:, self._flag]).tolist():
+            self._quiet += row - previous - 1
+            if self._quiet >= _QUIET:
+                yield int(record.steps[row]), self._facts(record.values[row])
+            self._quiet, previous = 0, row
+        self._quiet += len(record) - previous - 1
+
+    def _facts(self, row: NDArray[np.float32]) -> dict[str, Any]:
+        loss = float(row[self._loss]) if self._loss is not None else 0.0
+        gradients = {
+            path: float(row[i])
+            for path, i in self._gradients.items()
+            if not np.isfinite(row[i])
+        }
+        weights = [path for path, i in self._weights.items() if row[i]]
+        source: _Source = "weight"
+        if not np.isfinite(loss):
+            source = "loss"
+        elif gradients:
+            source = "gradient"
+        applied = self._applied is None or bool(row[self._applied])
+        return {
+            "source": source,
+            "loss": loss,
+            "gradients": gradients,
+            "variables": len(self._gradients),
+            "weights": weights,
+            "batch": self._batch is not None and bool(row[self._batch]),
+            "update_applied": applied,
+        }
+
+
+class _Nonfinite:
+    """What the three rules share."""
+
+    severity: Severity = "critical"
+    needs = _NEEDS
+    name: str
+    meaning: str
+    advice: str
+    _source: _Source
+
+    def __init__(self) -> None:
+        self._incidents = _Incidents()
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._incidents.begin(schema)
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        for step, facts in self._incidents.starts(record):
+            if facts["source"] == self._source:
+                yield self._finding(step, facts)
+
+    def _finding(self, step: int, facts: dict[str, Any]) -> Finding:
+        kept = (
+            "The update was applied: the weights are lost."
+            if facts["update_applied"]
+            else "The update was dropped: the weights are those before it."
+        )
+        data = ", because the batch itself holds NaN or Inf"
+        data = data if facts["batch"] else ""
+        subject, what = self._say(facts)
+        return Finding(
+            rule=self.name,
+            severity=self.severity,
+            subject=subject,
+            first_step=step,
+            last_step=step,
+            evidence={
+                "loss": facts["loss"],
+                "nonfinite_gradients": list(facts["gradients"]),
+                "variables": facts["variables"],
+                "nonfinite_weights": facts["weights"],
+                "nonfinite_batch": facts["batch"],
+                "update_applied": facts["update_applied"],
+            },
+            causes=("data",) if facts["batch"] else (),
+            message=f"{what} at step {step}{data}. {kept}",
+            advice=_CLEAN_DATA if facts["batch"] else self.advice,
+        )
+
+    def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
+        """Returns the subject and what is wrong, without the step."""
+        raise NotImplementedError
+
+
+class NonfiniteLoss(_Nonfinite):
+    """The loss is NaN or Inf.
+
+    Definition: the step's own total loss is not finite, in the first step of
+    an incident. Threshold: none, a single value counts.
+    """
+
+    name = "nonfinite_loss"
+    meaning = "The loss of a step is NaN or Inf."
+    advice = (
+        "Inputs and targets of this batch are finite: look for log or division "
+        "at 0 and for exp or squares that overflow in the loss and the layers."
+    )
+    _source: _Source = "loss"
+
+    def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
+        return "loss", f"The loss became {facts['loss']}"
+
+
+class NonfiniteGradient(_Nonfinite):
+    """A gradient is NaN or Inf although the loss is finite.
+
+    Definition: at least one gradient, as the tape gave it, before clipping,
+    holds NaN or Inf in a step with a finite loss. Threshold: none, a single
+    entry counts.
+    """
+
+    name = "nonfinite_gradient"
+    meaning = "A gradient holds NaN or Inf although the loss is finite."
+    advice = (
+        "A function in the loss or a layer has an infinite derivative where "
+        "its value is fine: sqrt, norm or a power below 1 at 0, or log near "
+        "0. Add a small epsilon inside it, before the derivative blows up."
+    )
+    _source: _Source = "gradient"
+
+    def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
+        paths = list(facts["gradients"])
+        which = _list(paths)
+        if len(paths) == facts["variables"]:
+            which = f"all {len(paths)} variables ({which})"
+        return paths[0], (
+            f"The gradient of {which} became "
+            f"{_kind(facts['gradients'].values())} while the loss was still "
+            f"{facts['loss']:.4g}"
+        )
+
+
+class NonfiniteWeight(_Nonfinite):
+    """State of the model becomes NaN or Inf with finite loss and gradients.
+
+    Definition: a non-trainable variable (BatchNorm statistics, a counter) is
+    assigned NaN or Inf by a step whose loss and gradients are finite.
+    Threshold: none, a single entry counts.
+    """
+
+    name = "nonfinite_weight"
+    meaning = "A step assigns NaN or Inf to a variable of the model."
+    advice = (
+        "The layer that owns this variable saw values too large for its "
+        "dtype; look at the scale of its inputs."
+    )
+    _source: _Source = "weight"
+
+    def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
+        paths = facts["weights"] or ["state"]
+        return paths[0], f"The step assigned NaN or Inf to {_list(paths)}"
+
+
+def _list(paths: list[str]) -> str:
+    named = ", ".join(paths[:_NAMED])
+    more = len(paths) - _NAMED
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _kind(values: Any) -> str:
+    nan = [bool(np.isnan(v)) for v in values]
+    if all(nan):
+        return "NaN"
+    return "NaN or Inf" if any(nan) else "Inf"

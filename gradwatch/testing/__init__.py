@@ -1,0 +1,1 @@
+"""Scenarios: real and broken training runs, for the demo and for tests."""
