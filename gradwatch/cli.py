@@ -6,6 +6,8 @@ neither Keras nor TensorFlow, and no web server.
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from gradwatch.metrics import Snapshot
 
-__all__ = ["app", "main", "serve", "status"]
+__all__ = ["app", "demo", "main", "serve", "status"]
 
 _Logdirs = Annotated[
     list[Path],
@@ -62,6 +64,32 @@ def _root(
     ] = False,
 ) -> None:
     """Makes a long Keras run visible and says what goes wrong."""
+
+
+@app.command()
+def demo(
+    logdir: Annotated[
+        Path, typer.Option(help="Folder for the run directories.")
+    ] = Path("runs"),
+) -> None:
+    """Train on real data: a healthy run and one that turns NaN."""
+    # TensorFlow's own start-up messages would drown what is to be shown.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("gradwatch").setLevel(logging.ERROR)
+    console = Console()
+    console.print("Loading TensorFlow ...", highlight=False)
+    try:
+        from gradwatch.demo import demo as run
+        from gradwatch.errors import GradWatchError
+
+        run(logdir, console)
+    except ModuleNotFoundError as error:
+        raise _failed(
+            f"`gradwatch demo` needs {error.name}, which is not installed. "
+            "Install it with: pip install 'gradwatch[tensorflow,demo]'"
+        ) from None
+    except GradWatchError as error:
+        raise _failed(str(error)) from None
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 from rich.console import Console
+from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -76,7 +77,7 @@ def _train(
 
 def _show(watches: dict[str, GradWatch], console: Console) -> None:
     table = Table(title="What gradwatch says", title_justify="left")
-    for heading in ("run", "state", "steps", "findings"):
+    for heading in ("run", "state", "steps", "finding"):
         table.add_column(heading, overflow="fold")
     for name, watch in watches.items():
         state = watch.state
@@ -86,13 +87,17 @@ def _show(watches: dict[str, GradWatch], console: Console) -> None:
             f"{state['phase']}{reason}",
             f"{state['steps']} of {state['planned_steps']}",
             "\n".join(
-                f"[bold red]{f.rule}[/] at step {f.first_step}\n"
-                f"{f.message}\n[green]{f.advice}[/]"
+                f"[bold red]{f.rule}[/] at step {f.first_step}"
                 for f in watch.findings
             )
-            or "none",
+            or "[green]none[/]",
         )
     console.print(table)
+    for name, watch in watches.items():
+        for f in watch.findings:
+            text = f"{f.message}\n\n[green]{f.advice}[/]"
+            title = f"{name}: {f.rule}"
+            console.print(Panel(text, title=title, title_align="left"))
     console.print("Run directories:", highlight=False)
     for watch in watches.values():
         console.print(f"  {watch.path}", highlight=False, soft_wrap=True)

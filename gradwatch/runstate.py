@@ -149,6 +149,11 @@ class RunState:
             largest = [i for i in order if i in norms][:_TRACED]
             self._traced = run + sorted(largest)
 
+    @property
+    def anatomy(self) -> Anatomy:
+        """The newest facts about the model."""
+        return self._anatomy
+
     def fold(self, record: Record) -> None:
         """Takes the next record of the run."""
         with self._lock:

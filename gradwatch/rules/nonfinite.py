@@ -182,9 +182,9 @@ class NonfiniteGradient(_Nonfinite):
     name = "nonfinite_gradient"
     meaning = "A gradient holds NaN or Inf although the loss is finite."
     advice = (
-        "A function in the loss or a layer has an infinite derivative where "
-        "its value is fine: sqrt, norm or a power below 1 at 0, or log near "
-        "0. Add a small epsilon inside it, before the derivative blows up."
+        "Look for a sqrt, norm, log or power below 1 that meets 0 in the loss "
+        "or a layer, where its derivative is infinite although its value is "
+        "fine, and add a small epsilon inside it."
     )
     _source: _Source = "gradient"
 

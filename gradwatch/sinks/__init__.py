@@ -1,0 +1,1 @@
+"""Out: where records go, one third-party package each."""

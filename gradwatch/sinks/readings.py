@@ -1,0 +1,145 @@
+"""Packed readings: lossless Blocks inside TensorBoard's event files.
+
+The sink writes one event a Block; its only value has the tag `TAG`, the plugin
+name `PLUGIN` and a string tensor with these bytes, little-endian:
+
+- the version of this format, uint8;
+- the Schema's hash, 16 ASCII bytes;
+- rows B and columns K, two uint32;
+- a zlib stream of `steps` int64 `[B]`, `times` float64 `[B]`, `values` float32
+  `[B, K]` and `xray` uint8 `[B]`; of each array first the lowest byte of all
+  numbers, then the next byte of all numbers, and so on.
+
+The Schema is JSON in an event of the tag `SCHEMA_TAG`, in front of the first
+Block that refers to it. Histograms are not packed.
+
+Needs the standard library and numpy; `read_blocks` also needs tensorboard's
+protocol buffers. Never TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gradwatch.errors import expected
+from gradwatch.records import Block, Schema
+from gradwatch.signals import Slot
+from gradwatch.sinks.event_file import event_files, read_records
+
+__all__ = [
+    "PLUGIN",
+    "SCHEMA_TAG",
+    "TAG",
+    "decode",
+    "encode",
+    "read_blocks",
+]
+
+PLUGIN = "gradwatch"
+TAG = "gradwatch/readings"
+SCHEMA_TAG = "gradwatch/schema"
+
+_VERSION = 1
+_HEAD = struct.Struct("<B16sII")
+
+
+def encode(schema: str, block: Block) -> bytes:
+    """Packs a Block.
+
+    Args:
+        schema: hash of the Schema that names its columns.
+        block: B rows, K columns; its histograms are left out.
+
+    Returns:
+        The bytes that `decode` reads.
+    """
+    head = _HEAD.pack(_VERSION, schema.encode(), *block.values.shape)
+    body = (
+        _planes(block.steps, "<i8"),
+        _planes(block.times, "<f8"),
+        _planes(block.values, "<f4"),
+        _planes(block.xray, "u1"),
+    )
+    return head + zlib.compress(b"".join(body), level=1)
+
+
+def decode(data: bytes) -> tuple[str, Block]:
+    """Returns the Schema's hash and the Block that `encode` packed.
+
+    Raises:
+        ValueError: if a later version of gradwatch wrote `data`.
+    """
+    version, schema, rows, columns = _HEAD.unpack_from(data)
+    if version != _VERSION:
+        raise ValueError(
+            expected(
+                "version",
+                f"readings of version {_VERSION}",
+                version,
+                "Read this run with the gradwatch that wrote it.",
+            )
+        )
+    body = memoryview(zlib.decompress(data[_HEAD.size :]))
+    ends = np.cumsum([0, 8 * rows, 8 * rows, 4 * rows * columns, rows]).tolist()
+    steps, times, values, xray = (body[a:b] for a, b in pairwise(ends))
+    block = Block(
+        _from_planes(steps, "<i8").astype(np.int64),
+        _from_planes(times, "<f8").astype(np.float64),
+        _from_planes(values, "<f4").astype(np.float32).reshape(rows, columns),
+        _from_planes(xray, "u1").astype(np.bool_),
+    )
+    return schema.decode(), block
+
+
+def _planes(array: NDArray[np.generic], dtype: DTypeLike) -> bytes:
+    """Bytes of `array` by significance: exponents compress, mantissas don't."""
+    flat = np.ascontiguousarray(array, dtype).reshape(-1)
+    return flat.view(np.uint8).reshape(-1, flat.itemsize).T.tobytes()
+
+
+def _from_planes(data: memoryview, dtype: str) -> NDArray[np.generic]:
+    planes = np.frombuffer(data, np.uint8).reshape(np.dtype(dtype).itemsize, -1)
+    return np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
+
+
+def read_blocks(run_dir: str | Path) -> Iterator[tuple[Schema, Block]]:
+    """Reads the packed readings of a run, finished or not.
+
+    Blocks come as they were written. No row comes twice, and within a Block
+    steps ascend; but rows that thinning had left out and that belong to a
+    finding's window are written when the finding comes, as Blocks of their own
+    after later steps. A file is read up to its first record that is cut off.
+
+    Args:
+        run_dir: the run directory.
+
+    Yields:
+        The Schema and the Block, `[B, K]`, whose columns it names.
+    """
+    from tensorboard.compat.proto import event_pb2
+
+    schemas: dict[str, Schema] = {}
+    for path in event_files(run_dir):
+        # The many records of scalars are passed over without a check.
+        for record in read_records(path, b"gradwatch/"):
+            for value in event_pb2.Event.FromString(record).summary.value:
+                if value.tag == SCHEMA_TAG:
+                    schema = _schema(value.tensor.string_val[0])
+                    schemas[schema.hash] = schema
+                elif value.tag == TAG:
+                    name, block = decode(value.tensor.string_val[0])
+                    if name in schemas:
+                        yield schemas[name], block
+
+
+def _schema(text: bytes) -> Schema:
+    data = json.loads(text)
+    return Schema(tuple(Slot(*s) for s in data["slots"]), data["first_step"])

@@ -1,0 +1,108 @@
+"""`state.json`: the present of a run, for everyone outside the process.
+
+And `anatomy.json`, the frozen facts about its model. Both are replaced
+atomically, so a reader sees a whole file at any moment, also after the trainer
+was killed. Standard library only.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from gradwatch.records import Block, Record, Run, Schema, dumps
+from gradwatch.runstate import RunState
+
+__all__ = ["ANATOMY", "FILE", "LIMIT", "StateSink"]
+
+ANATOMY = "anatomy.json"
+"""Name of the model's facts in the run directory."""
+
+FILE = "state.json"
+"""Its name in the run directory."""
+
+LIMIT = 2**20
+"""Bytes that it never exceeds."""
+
+_PAUSE = 1.0  # seconds between two replacements
+
+
+class StateSink:
+    """Writes the snapshot of a `RunState` at most once a second.
+
+    A Beat, Finding or Epoch asks for a new snapshot; if the last one is less
+    than a second old, the first record after that second writes it. `close`
+    always writes.
+
+    Args:
+        path: the run directory; made if it does not exist.
+        state: folded by the pump, before its records come here.
+    """
+
+    name = "state"
+
+    def __init__(self, path: str | Path, state: RunState) -> None:
+        self._path = Path(path) / FILE
+        self._state = state
+        self._tried = -_PAUSE
+        self._asked = False
+
+    def open(self, run: Run, schema: Schema) -> None:
+        """Writes the anatomy, and a snapshot already before the first step."""
+        self._asked = True
+        self._write_if_due()
+        if schema.slots:
+            text = dumps(self._state.anatomy).encode()
+            _replace(self._path.with_name(ANATOMY), text)
+
+    def write(self, record: Record) -> None:
+        """Writes the snapshot if one is asked for and the second is over."""
+        self._asked |= not isinstance(record, Block)
+        self._write_if_due()
+
+    def close(self) -> None:
+        """Writes the last snapshot."""
+        self._write()
+
+    def _write_if_due(self) -> None:
+        if self._asked and time.monotonic() - self._tried >= _PAUSE:
+            self._write()
+
+    def _write(self) -> None:
+        self._tried = time.monotonic()
+        _replace(self._path, _fit(self._state.snapshot()))
+        self._asked = False
+
+
+def _replace(path: Path, text: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        # Not synced: what must survive is a killed process, not a machine.
+        temporary.write_bytes(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _fit(snapshot: dict[str, Any]) -> bytes:
+    """Returns the snapshot as JSON of at most `LIMIT` bytes.
+
+    What does not fit goes in this order: history, newest values from the end,
+    findings from the oldest.
+    """
+    text = dumps(snapshot).encode()
+    if len(text) > LIMIT:
+        snapshot["history"] = {"steps": [], "series": []}
+        text = dumps(snapshot).encode()
+    while len(text) > LIMIT and snapshot["values"]:
+        values = snapshot["values"]
+        snapshot["values"] = values[: len(values) // 2]
+        text = dumps(snapshot).encode()
+    while len(text) > LIMIT and snapshot["findings"]:
+        findings = snapshot["findings"]
+        snapshot["findings"] = findings[len(findings) // 2 + 1 :]
+        text = dumps(snapshot).encode()
+    return text

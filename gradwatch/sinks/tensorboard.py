@@ -1,0 +1,299 @@
+"""TensorBoard's event file: the history of a run.
+
+What it writes into `events.out.tfevents.*` of the run directory:
+
+- plain scalars, at most `RATE` values a second by the rows' own times. Slots
+  of the run (`loss`) have half of that for themselves, so that many variables
+  do not thin them out. The first row is shown, and the row at a finding's first
+  step unless later rows are shown already: steps of a tag only ascend, because
+  TensorBoard drops data when they go back;
+- findings as text, a layout for the custom scalars page;
+- packed readings (`readings.py`): every row of the cadence as far as half of
+  the budget allows, and all rows around the first findings as far as the other
+  half does (`thinning.py`).
+
+It guarantees that the event files of the run directory never exceed the budget,
+that a file can be read whenever the process dies (each record is with the
+operating system when `write` returns), and that after an error of the disk the
+next record is written as if nothing had happened.
+
+Of third parties it needs tensorboard's protocol buffers only; TensorFlow never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.compat.proto import event_pb2, types_pb2
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as charts
+from tensorboard.plugins.text import metadata as text_plugin
+
+from gradwatch.errors import expected
+from gradwatch.records import Block, Epoch, Finding, Record, Run, Schema, dumps
+from gradwatch.signals import Slot, tag
+from gradwatch.sinks import readings
+from gradwatch.sinks.event_file import EventFile
+from gradwatch.sinks.findings import Texts
+from gradwatch.sinks.thinning import FINDINGS, Pace, Recorder, stride
+
+__all__ = ["RATE", "TensorBoardSink"]
+
+RATE = 200
+"""Scalar values a second, in total, of the rows' own times."""
+
+_SMALLEST_BUDGET = 2**20
+
+# NaN is a value in these; elsewhere it says that the row was no X-ray.
+_EVERY_STEP = frozenset(
+    {
+        "applied_gradient_norm",
+        "gradient_norm",
+        "loss",
+        "loss_component",
+        "variable_gradient_norm",
+    }
+)
+
+_CHARTS = {
+    "Loss": [r"loss$", r"loss_component/.*"],
+    "Gradient norm, global": [r"gradient_norm$", r"applied_gradient_norm$"],
+    "Gradient norm of each variable": [r"variable_gradient_norm/.*"],
+    "Epochs": [r"metric/.*", r"validation_metric/.*", r"validation_loss$"],
+}
+
+
+class TensorBoardSink:
+    """Writes the history of a run for TensorBoard and for `read_blocks`.
+
+    Args:
+        path: the run directory; made if it does not exist.
+        every_steps: cadence of recorded readings, in steps.
+        budget_bytes: size that the run's event files never exceed.
+    """
+
+    name = "tensorboard"
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        every_steps: int = 1,
+        budget_bytes: int = 256 * 2**20,
+    ) -> None:
+        _require("every_steps", 1, every_steps)
+        _require("budget_bytes", _SMALLEST_BUDGET, budget_bytes)
+        self._every_steps = every_steps
+        self._budget = budget_bytes
+        self._file = EventFile(path)
+        self._recorder = Recorder(every_steps)
+        self._scalars: list[_Scalars] = []
+        self._schema = Schema()
+        self._begun: Schema | None = None
+        self._recorded = 0
+        self._now = 0.0
+        self._shown = -1
+        self._firsts: list[int] = []
+        self._epoch_step = -1
+        self._texts = Texts()
+
+    def open(self, run: Run, schema: Schema) -> None:
+        """Goes on in the run's file; notes a new Schema in it."""
+        self._now = max(self._now, run.start)
+        if schema != self._schema or not self._scalars:
+            self._scalars = _groups(schema)
+        self._schema = schema
+        self._file.measure()
+        self._begin()
+
+    def write(self, record: Record) -> None:
+        """Writes one record and hands it to the operating system."""
+        if not self._begin():
+            return
+        if isinstance(record, Block):
+            self._write_block(record)
+        elif isinstance(record, Finding):
+            self._write_finding(record)
+        elif isinstance(record, Epoch):
+            self._write_epoch(record)
+        else:
+            self._now = record.time
+
+    def close(self) -> None:
+        """Closes the file; `open` goes on in the same one."""
+        self._file.close()
+
+    def _begin(self) -> bool:
+        """Writes what goes before this Schema's records, if not done yet.
+
+        Returns:
+            False if the budget has no room even for that.
+        """
+        if self._file.size == 0:
+            version = self._event(0)
+            version.file_version = "brain.Event:2"
+            self._begun, self._recorded = None, 0
+            if not self._put(version):
+                return False
+        if self._begun == self._schema:
+            return True
+        text = dumps(self._schema).encode()
+        schema = self._event(self._schema.first_step)
+        _add(schema, readings.SCHEMA_TAG, readings.PLUGIN, text)
+        name, plugin = charts.CONFIG_SUMMARY_TAG, charts.PLUGIN_NAME
+        _add(schema, name, plugin, _layout())
+        if self._put(schema):
+            self._begun = self._schema
+        return self._begun == self._schema
+
+    def _write_block(self, block: Block) -> None:
+        if not len(block):
+            return
+        self._now = float(block.times[-1])
+        half = self._budget // 2
+        thin = stride(half - self._room() + self._recorded, half)
+        recorded = self._recorder.record(self._schema, block, thin)
+        self._put_readings(self._schema, recorded)
+        forced = np.isin(block.steps, self._firsts)
+        due = (block.steps % self._every_steps == 0) | forced
+        new = due & (block.steps > self._shown)
+        if new.any():
+            self._shown = int(block.steps[-1])
+            shown, forced = block.rows(new), forced[new]
+            for group in self._scalars:
+                for event in group.events(shown, forced, thin):
+                    self._put_thinned(event)
+
+    def _put_readings(self, schema: Schema, block: Block) -> None:
+        if not len(block):
+            return
+        event = self._event(int(block.steps[0]))
+        packed = readings.encode(schema.hash, block)
+        _add(event, readings.TAG, readings.PLUGIN, packed)
+        if self._recorder.inside(block.steps).any():
+            self._put(event)
+        else:
+            self._put_thinned(event)
+
+    def _write_finding(self, finding: Finding) -> None:
+        if len(self._firsts) < FINDINGS:
+            self._firsts.append(finding.first_step)
+        # Before anything can fail: its window is to be complete from now on.
+        left_out = self._recorder.add(finding)
+        step, text = self._texts.add(finding)
+        event = self._event(step)
+        name = f"findings/{finding.rule}"
+        _add(event, name, text_plugin.PLUGIN_NAME, text.encode())
+        self._put(event)
+        for schema, block in left_out:
+            self._put_readings(schema, block)
+
+    def _write_epoch(self, epoch: Epoch) -> None:
+        self._now = epoch.time
+        if epoch.step <= self._epoch_step:
+            return
+        self._epoch_step = epoch.step
+        event = self._event(epoch.step)
+        for name, value in epoch.metrics.items():
+            _add_scalar(event, tag(Slot("metric", name)), value)
+        for name, value in epoch.validation.items():
+            metric = Slot("validation_metric", name)
+            slot = Slot("validation_loss") if name == "loss" else metric
+            _add_scalar(event, tag(slot), value)
+        self._put(event)
+
+    def _event(self, step: int) -> event_pb2.Event:
+        return event_pb2.Event(step=step, wall_time=self._now)
+
+    def _room(self) -> int:
+        """Bytes for what is thinned out; the rest has as many.
+
+        Two halves, so that thinned recording never stops because of findings,
+        nor a finding's window because of recording.
+        """
+        return (self._budget - self._file.others) // 2
+
+    def _put(self, event: event_pb2.Event) -> bool:
+        """Writes what must not be lost, while its half of the budget lasts."""
+        limit = self._room() + self._recorded
+        return self._file.append(event.SerializeToString(), limit)
+
+    def _put_thinned(self, event: event_pb2.Event) -> None:
+        before = self._file.size
+        limit = self._room() + before - self._recorded
+        self._file.append(event.SerializeToString(), limit)
+        self._recorded += self._file.size - before
+
+
+class _Scalars:
+    """A group of slots that are shown in the same rows, at a rate of its own.
+
+    Args:
+        slots: column -> slot.
+        rate: values a second.
+    """
+
+    def __init__(self, slots: dict[int, Slot], rate: float) -> None:
+        self._columns = list(slots)
+        self._tags = [tag(slot) for slot in slots.values()]
+        self._always = np.array(
+            [s.signal in _EVERY_STEP for s in slots.values()]
+        )
+        self._pace = Pace(rate)
+
+    def events(
+        self, block: Block, forced: NDArray[np.bool_], thin: int
+    ) -> Iterable[event_pb2.Event]:
+        """Yields one event for each row of `block` that is shown.
+
+        Args:
+            block: the next rows.
+            forced: bool `[B]`, rows to show in any case.
+            thin: by what the rate is divided.
+        """
+        cost = len(self._tags) * thin
+        for row in np.flatnonzero(self._pace.choose(block.times, forced, cost)):
+            values = block.values[row, self._columns]
+            measured = ~np.isnan(values) | self._always | block.xray[row]
+            step, time = int(block.steps[row]), float(block.times[row])
+            event = event_pb2.Event(step=step, wall_time=time)
+            for column in np.flatnonzero(measured):
+                _add_scalar(event, self._tags[column], float(values[column]))
+            yield event
+
+
+def _groups(schema: Schema) -> list[_Scalars]:
+    """Parts the slots into those of the run and those of its parts."""
+    slots = dict(enumerate(schema.slots))
+    run = {i: slot for i, slot in slots.items() if not slot.subject}
+    parts = {i: slot for i, slot in slots.items() if slot.subject}
+    groups = [group for group in (run, parts) if group]
+    return [_Scalars(group, RATE / len(groups)) for group in groups]
+
+
+def _require(argument: str, least: int, received: int) -> None:
+    if received < least:
+        what = f"{least} or more"
+        raise ValueError(expected(argument, what, received, "Raise it."))
+
+
+def _add_scalar(event: event_pb2.Event, name: str, value: float) -> None:
+    event.summary.value.add(tag=name, simple_value=value)
+
+
+def _add(event: event_pb2.Event, name: str, plugin: str, data: bytes) -> None:
+    value = event.summary.value.add(tag=name)
+    value.metadata.plugin_data.plugin_name = plugin
+    value.tensor.dtype = types_pb2.DT_STRING
+    value.tensor.string_val.append(data)
+
+
+def _layout() -> bytes:
+    layout = layout_pb2.Layout()
+    category = layout.category.add(title="gradwatch")
+    for title, tags in _CHARTS.items():
+        category.chart.add(title=title).multiline.tag.extend(tags)
+    return bytes(layout.SerializeToString())

@@ -1,0 +1,47 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+class Demo(NamedTuple):
+    """What `gradwatch demo` left behind.
+
+    Attributes:
+        logdir: folder with the two run directories.
+        output: what it printed.
+    """
+
+    logdir: Path
+    output: str
+
+    def run(self, name: str) -> Path:
+        """Returns the directory of the run of this name."""
+        (path,) = self.logdir.glob(f"{name}-*")
+        return path
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo, run once as a user runs it, in a process of its own."""
+    logdir = tmp_path_factory.mktemp("demo") / "runs"
+    command = [sys.executable, "-m", "gradwatch.cli", "demo"]
+    done = subprocess.run(
+        [*command, "--logdir", str(logdir)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "100"},
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Demo(logdir, done.stdout)

@@ -1,0 +1,158 @@
+"""A run in the real TensorBoard, in a real browser."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from queue import Queue
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.common.exceptions import (
+    StaleElementReferenceException as StaleElement,
+)
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.conftest import Demo
+
+SECONDS = 120.0
+"""Until TensorBoard is up, or a page shows what it should."""
+
+CLOSED = ".group-toolbar:has([data-mat-icon-name='expand_more_24px'])"
+LAYERS = ("hidden_1", "hidden_2", "classes")
+CHROMIUM = shutil.which("chromium")
+CHROMEDRIVER = shutil.which("chromedriver")
+
+
+@pytest.fixture
+def page(demo: Demo) -> Iterator[str]:
+    """Returns the address of a TensorBoard that shows the demo's runs."""
+    command = [sys.executable, "-m", "tensorboard.main", "--port", "0"]
+    command += ["--host", "127.0.0.1", "--logdir", str(demo.logdir)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        address: Queue[str] = Queue()
+
+        def drain(lines: Iterator[str]) -> None:
+            for line in lines:
+                for found in re.findall(r"http://127[^ ]+", line):
+                    address.put(found)
+
+        thread = threading.Thread(target=drain, args=(process.stderr,))
+        thread.start()
+        try:
+            yield address.get(timeout=SECONDS)
+        finally:
+            process.terminate()
+            process.wait(30)
+            thread.join(30)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """Returns a headless Chromium that talks to this machine only."""
+    assert CHROMIUM, "install chromium"
+    assert CHROMEDRIVER, "install chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "disable-dev-shm-usage",
+        "window-size=1400,4000",
+        f"user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options, Service(CHROMEDRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def test_curves_and_findings_are_on_the_page(
+    page: str, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    """Loss and norms have curves; the finding is a text that can be read."""
+    wait = WebDriverWait(browser, SECONDS, ignored_exceptions=[StaleElement])
+    browser.get(f"{page}#timeseries")
+    wait.until(_all_groups_open)
+    variables = [f"variable_gradient_norm/digits/{x}/kernel" for x in LAYERS]
+    for tag in ("loss", "gradient_norm", "metric/accuracy", *variables):
+        wait.until(partial(_has_curve, tag=tag))
+    browser.save_screenshot(str(tmp_path / "timeseries.png"))
+    for tab, said in (
+        ("text", ("became NaN while the loss was still", "epsilon")),
+        ("custom_scalars", ("Gradient norm of each variable",)),
+    ):
+        browser.get("about:blank")
+        browser.get(f"{page}#{tab}")
+        wait.until(partial(_says, said=said))
+        browser.save_screenshot(str(tmp_path / f"{tab}.png"))
+
+
+def _card(browser: webdriver.Chrome, tag: str) -> WebElement | None:
+    """The card of a tag, once it is there."""
+    for card in browser.find_elements(By.TAG_NAME, "card-view"):
+        names = card.find_elements(By.CSS_SELECTOR, f'.tag[title="{tag}"]')
+        if names:
+            return card
+    return None
+
+
+def _all_groups_open(browser: webdriver.Chrome) -> bool:
+    """Whether the cards of all tags are open; opens those that are not."""
+    closed = browser.find_elements(By.CSS_SELECTOR, CLOSED)
+    for group in closed:
+        group.click()
+    return not closed and _card(browser, "loss") is not None
+
+
+def _has_curve(browser: webdriver.Chrome, tag: str) -> bool:
+    """Whether a tag's chart has coloured pixels; grid and axes are grey."""
+    card = _card(browser, tag)
+    charts = card.find_elements(By.TAG_NAME, "canvas") if card else []
+    if not charts:
+        return False
+    with Image.open(io.BytesIO(charts[0].screenshot_as_png)) as image:
+        pixels = np.asarray(image.convert("RGB"), np.int64)
+    return int((np.ptp(pixels, axis=2) > 16).sum()) > 200
+
+
+def _says(browser: webdriver.Chrome, said: tuple[str, ...]) -> bool:
+    return all(text in _text(browser) for text in said)
+
+
+def _text(browser: webdriver.Chrome) -> str:
+    """The text that is visible, shadow roots of the page included."""
+    script = """
+    const texts = [];
+    const walk = (node) => {
+      if (node.shadowRoot) walk(node.shadowRoot);
+      if (node.nodeType === Node.TEXT_NODE) texts.push(node.textContent);
+      for (const child of node.childNodes) walk(child);
+    };
+    walk(document.body);
+    return texts.join(" ");
+    """
+    return str(browser.execute_script(script))
