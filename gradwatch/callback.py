@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 try:
     import keras
@@ -25,9 +25,10 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from gradwatch import arguments
 from gradwatch.capture import Tap
 from gradwatch.errors import GradWatchError, expected
-from gradwatch.identity import new_run, validate_labels, validate_name
+from gradwatch.identity import new_run
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.records import Epoch, Finding, Run
 from gradwatch.rules import default_rules
@@ -37,7 +38,7 @@ from gradwatch.sinks.log import LogSink
 from gradwatch.sinks.state import StateSink
 from gradwatch.sinks.tensorboard import TensorBoardSink
 from gradwatch.summary import summary
-from gradwatch.watch import OnNonfinite, Watch
+from gradwatch.watch import Watch
 
 __all__ = ["GradWatch"]
 
@@ -96,20 +97,22 @@ class GradWatch(keras.callbacks.Callback):
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         every_steps: int = 1,
-        on_nonfinite: OnNonfinite = "stop",
+        on_nonfinite: arguments.OnNonfinite = "stop",
         rules: Sequence[Rule] | None = None,
         sinks: Sequence[Sink] = (),
         metrics_port: int | None = None,
     ) -> None:
         super().__init__()
-        self._logdir = _validate_logdir(logdir)
-        self._name = validate_name(name)
-        self._labels = validate_labels(labels)
-        self._every_steps = _validate_every_steps(every_steps)
-        self._on_nonfinite = _validate_on_nonfinite(on_nonfinite)
-        self._rules = list(default_rules() if rules is None else rules)
-        self._own_sinks = list(sinks)
-        self._port = _validate_port(metrics_port)
+        self._logdir = arguments.logdir(logdir)
+        self._name = arguments.name(name)
+        self._labels = arguments.labels(labels)
+        self._every_steps = arguments.every_steps(every_steps)
+        self._on_nonfinite = arguments.on_nonfinite(on_nonfinite)
+        rules = default_rules() if rules is None else rules
+        self._rules = arguments.parts("rules", rules, ("begin", "check"))
+        members = ("open", "write", "close")
+        self._own_sinks = arguments.parts("sinks", sinks, members)
+        self._port = arguments.port(metrics_port)
         self._watch: Watch | None = None
         self._set = 0
 
@@ -258,55 +261,3 @@ class GradWatch(keras.callbacks.Callback):
             FindingsSink(path),
             log,
         ]
-
-
-def _validate_logdir(logdir: str | Path) -> Path:
-    path = Path(logdir)
-    if path.exists() and not path.is_dir():
-        raise GradWatchError(
-            expected(
-                "logdir", "a folder", str(path), "It is a file; name another."
-            )
-        )
-    return path
-
-
-def _validate_every_steps(every_steps: int) -> int:
-    if isinstance(every_steps, int) and every_steps >= 1:
-        return every_steps
-    raise GradWatchError(
-        expected(
-            "every_steps",
-            "a whole number of steps, at least 1",
-            every_steps,
-            "1 records every step.",
-        )
-    )
-
-
-def _validate_on_nonfinite(on_nonfinite: str) -> OnNonfinite:
-    policies: tuple[OnNonfinite, ...] = get_args(OnNonfinite)
-    for policy in policies:
-        if on_nonfinite == policy:
-            return policy
-    do = "Choose one of these."
-    if on_nonfinite in ("skip", "rollback"):
-        do = f"`{on_nonfinite}` is not there yet; {do.lower()}"
-    raise GradWatchError(
-        expected(
-            "on_nonfinite", "'record', 'stop' or 'raise'", on_nonfinite, do
-        )
-    )
-
-
-def _validate_port(port: int | None) -> int | None:
-    if port is None or (isinstance(port, int) and 0 <= port <= 65535):
-        return port
-    raise GradWatchError(
-        expected(
-            "metrics_port",
-            "None or a port from 0 to 65535",
-            port,
-            "0 takes a free port.",
-        )
-    )

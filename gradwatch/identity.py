@@ -10,12 +10,10 @@ import time
 from collections.abc import Mapping
 from importlib import metadata
 
-from gradwatch.errors import GradWatchError, expected
 from gradwatch.records import Run
 
-__all__ = ["new_run", "validate_labels", "validate_name"]
+__all__ = ["new_run"]
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _PACKAGES = ("gradwatch", "keras", "tensorflow", "tensorflow-cpu", "numpy")
 
 
@@ -36,41 +34,6 @@ def new_run(name: str, labels: Mapping[str, str]) -> Run:
         host=socket.gethostname(),
         versions={"python": platform.python_version(), **_versions()},
         labels=dict(labels),
-    )
-
-
-def validate_name(name: str | None) -> str | None:
-    """Returns `name`, or raises if it cannot be part of a run id."""
-    if name is None or (
-        isinstance(name, str)
-        and _NAME.fullmatch(name)
-        and not name.startswith(".")
-    ):
-        return name
-    raise GradWatchError(
-        expected(
-            "name",
-            "1 to 40 letters, digits, '.', '_' or '-', not starting with '.'",
-            name,
-            "It becomes a folder's name and a Prometheus label.",
-        )
-    )
-
-
-def validate_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
-    """Returns a copy of `labels`, or raises if it is no str -> str mapping."""
-    pairs = {} if labels is None else labels
-    if isinstance(pairs, Mapping) and all(
-        isinstance(k, str) and isinstance(v, str) for k, v in pairs.items()
-    ):
-        return dict(pairs)
-    raise GradWatchError(
-        expected(
-            "labels",
-            "a mapping of strings to strings",
-            labels,
-            "Turn other values into strings.",
-        )
     )
 
 

@@ -12,8 +12,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from gradwatch.arguments import OnNonfinite
 from gradwatch.capture import Capture
 from gradwatch.errors import NonFiniteError
 from gradwatch.interfaces import Rule, Sink
@@ -23,11 +24,9 @@ from gradwatch.pump import Pump
 from gradwatch.records import Anatomy, Finding, Phase, Run, Schema
 from gradwatch.runstate import RunState
 
-__all__ = ["OnNonfinite", "Watch"]
+__all__ = ["Watch"]
 
 _log = logging.getLogger("gradwatch")
-
-OnNonfinite = Literal["record", "stop", "raise"]
 
 _CLOSING_SECONDS = 5.0
 _FINDING_SECONDS = 5.0

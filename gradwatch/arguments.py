@@ -1,0 +1,115 @@
+"""The arguments of `GradWatch`: each is checked here, at construction.
+
+Each function returns what it was given, made ready for use, or raises a
+`GradWatchError` that says what was expected, what was received, what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, NoReturn, TypeVar, get_args
+
+from gradwatch.errors import GradWatchError, expected
+from gradwatch.interfaces import Rule, Sink
+
+__all__ = [
+    "OnNonfinite",
+    "every_steps",
+    "labels",
+    "logdir",
+    "name",
+    "on_nonfinite",
+    "parts",
+    "port",
+]
+
+OnNonfinite = Literal["record", "stop", "raise"]
+"""What happens at a step that is not finite."""
+
+_Part = TypeVar("_Part", Rule, Sink)
+_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,40}")
+
+
+def logdir(value: str | Path) -> Path:
+    """A folder, or the place of one that can be made."""
+    if not isinstance(value, str | os.PathLike):
+        _refuse("logdir", "a path", value, "Name a folder.")
+    path = Path(value)
+    if path.exists() and not path.is_dir():
+        _refuse("logdir", "a folder", str(path), "It is a file; name another.")
+    return path
+
+
+def name(value: str | None) -> str | None:
+    """The first part of a run id; `None` = the model's name."""
+    if value is None or (isinstance(value, str) and _NAME.fullmatch(value)):
+        return value
+    what = "1 to 40 letters, digits, '.', '_' or '-', not starting with '.'"
+    do = "It becomes a folder's name and a Prometheus label."
+    _refuse("name", what, value, do)
+
+
+def labels(value: Mapping[str, str] | None) -> dict[str, str]:
+    """The user's own key-value pairs."""
+    pairs = {} if value is None else value
+    if isinstance(pairs, Mapping) and all(
+        isinstance(k, str) and isinstance(v, str) for k, v in pairs.items()
+    ):
+        return dict(pairs)
+    what = "a mapping of strings to strings"
+    _refuse("labels", what, value, "Turn other values into strings.")
+
+
+def every_steps(value: int) -> int:
+    """A cadence, in steps."""
+    if type(value) is int and value >= 1:
+        return value
+    what = "a whole number of steps, at least 1"
+    _refuse("every_steps", what, value, "1 records every step.")
+
+
+def on_nonfinite(value: str) -> OnNonfinite:
+    """A policy that is there already."""
+    policies: tuple[OnNonfinite, ...] = get_args(OnNonfinite)
+    for policy in policies:
+        if value == policy:
+            return policy
+    do = "Choose one of these."
+    if value in ("skip", "rollback"):
+        do = f"`{value}` is not there yet; choose one of these."
+    _refuse("on_nonfinite", "'record', 'stop' or 'raise'", value, do)
+
+
+def port(value: int | None) -> int | None:
+    """A TCP port; 0 = a free one, `None` = no endpoint."""
+    if value is None or (type(value) is int and 0 <= value <= 65535):
+        return value
+    what = "None or a port from 0 to 65535"
+    _refuse("metrics_port", what, value, "0 takes a free port.")
+
+
+def parts(
+    argument: str, values: Iterable[_Part], methods: tuple[str, ...]
+) -> list[_Part]:
+    """Rules or sinks: instances, not classes and not names.
+
+    Args:
+        argument: `"rules"` or `"sinks"`.
+        values: what was passed.
+        methods: what each of them must have, beside a `name`.
+    """
+    checked = list(values)
+    for part in checked:
+        fits = all(callable(getattr(part, m, None)) for m in methods)
+        if isinstance(part, type) or not fits or not hasattr(part, "name"):
+            what = f"instances with a `name` and {', '.join(methods)}"
+            do = f"See `{argument[:-1].title()}` in gradwatch.interfaces."
+            _refuse(argument, what, part, do)
+    return checked
+
+
+def _refuse(argument: str, what: str, received: object, do: str) -> NoReturn:
+    raise GradWatchError(expected(argument, what, received, do))

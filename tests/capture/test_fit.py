@@ -1,0 +1,281 @@
+"""What a watched fit measures and what it leaves behind, in every mode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradwatch import GradWatch
+from gradwatch.records import Block, Record, Run, Schema
+from gradwatch.signals import Slot
+from tests.models import (
+    BATCH,
+    MODES,
+    Mode,
+    assert_same,
+    batches,
+    classifier,
+    data,
+    values,
+)
+
+
+class Recorder:
+    """A sink that keeps all readings."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.schema = Schema()
+        self.blocks: list[Block] = []
+
+    def open(self, run: Run, schema: Schema) -> None:
+        """Keeps the newest schema."""
+        self.schema = schema
+
+    def write(self, record: Record) -> None:
+        """Keeps Blocks."""
+        if isinstance(record, Block) and len(record):
+            self.blocks.append(record)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    @property
+    def steps(self) -> list[int]:
+        """Numbers of all steps, in the order in which they came."""
+        return [int(s) for b in self.blocks for s in b.steps]
+
+    def column(self, signal: str, subject: str = "") -> Any:
+        """All values of a slot, `[steps]`."""
+        place = self.schema.slots.index(Slot(signal, subject))
+        return np.concatenate([b.values[:, place] for b in self.blocks])
+
+
+def _fit(model: Any, *callbacks: Any, **options: Any) -> Any:
+    x, y = data()
+    kept = {"epochs": 2, "verbose": 0, "shuffle": False, **options}
+    return model.fit(x, y, batch_size=BATCH, callbacks=[*callbacks], **kept)
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "lazy"])
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_watching_changes_nothing(
+    mode: Mode, built: bool, tmp_path: Path
+) -> None:
+    """Weights, optimizer, seeds, metrics and history are those of plain fit."""
+    plain = classifier(mode, built=built)
+    expected = _fit(plain).history
+    watched = classifier(mode, built=built)
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, sinks=[recorder])
+    got = _fit(watched, watch).history
+    assert watch.findings == []
+    assert recorder.steps == list(range(34))
+    if not mode.jit_compile:
+        assert got == expected
+        assert_same(watched, plain)
+        return
+    # XLA fuses other operations together when more of them are used.
+    pairs = zip(values(watched).items(), values(plain).values(), strict=True)
+    for (path, ours), theirs in pairs:
+        np.testing.assert_allclose(
+            ours, theirs, rtol=1e-5, atol=1e-7, err_msg=path
+        )
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_readings_are_those_of_an_own_loop(mode: Mode, tmp_path: Path) -> None:
+    """Loss and norms of each step agree with a loop that uses no gradwatch."""
+    recorder = Recorder()
+    watched = classifier(mode, drop=0)
+    _fit(watched, GradWatch(tmp_path, sinks=[recorder]), epochs=1)
+    model = classifier(drop=0)
+    losses, norms, kernels = [], [], []
+    for x, y in batches():
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True), None)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        model.optimizer.apply(gradients, model.trainable_variables)
+        each = [np.linalg.norm(g.numpy().astype(np.float64)) for g in gradients]
+        losses.append(loss.numpy())
+        norms.append(np.linalg.norm(each))
+        kernels.append(each[0])
+    tolerance = 1e-3 if mode.jit_compile else 1e-4
+    for got, want in (
+        (recorder.column("loss"), losses),
+        (recorder.column("gradient_norm"), norms),
+        (
+            recorder.column("variable_gradient_norm", "net/hidden/kernel"),
+            kernels,
+        ),
+    ):
+        np.testing.assert_allclose(got, want, rtol=tolerance)
+    assert (recorder.column("update_applied") == 1).all()
+    assert (recorder.column("nonfinite") == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["dataset", "generator", "numpy"])
+def test_every_kind_of_data(kind: str, tmp_path: Path) -> None:
+    """Arrays, `tf.data` and generators give the same readings."""
+    recorder = Recorder()
+    model = classifier()
+    watch = GradWatch(tmp_path, sinks=[recorder])
+    if kind == "numpy":
+        _fit(model, watch, epochs=1)
+    elif kind == "generator":
+        model.fit(
+            batches(512),
+            steps_per_epoch=16,
+            verbose=0,
+            shuffle=False,
+            callbacks=[watch],
+        )
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices(data()).batch(BATCH)
+        model.fit(dataset, verbose=0, shuffle=False, callbacks=[watch])
+    assert recorder.steps == list(range(16 if kind == "generator" else 17))
+    reference = Recorder()
+    _fit(classifier(), GradWatch(tmp_path, sinks=[reference]), epochs=1)
+    loss = recorder.column("loss")
+    np.testing.assert_array_equal(loss, reference.column("loss")[: len(loss)])
+
+
+def test_steps_go_on_over_fits(tmp_path: Path) -> None:
+    """Further fits continue the run; a new compile or model does, too."""
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, sinks=[recorder])
+    model = classifier()
+    for _ in range(3):
+        _fit(model, watch, epochs=1)
+    run = watch.run
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.fit(data()[0], np.zeros((520, 3)), verbose=0, callbacks=[watch])
+    _fit(classifier(), watch, epochs=1)
+    assert recorder.steps == list(range(5 * 17))
+    assert watch.run is run
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_fits_do_not_trace_again(tmp_path: Path) -> None:
+    """Twenty one-epoch fits trace as often as one plus an unwatched one."""
+    traces = []
+
+    def loss(y: Any, p: Any) -> Any:
+        traces.append(1)
+        return keras.losses.sparse_categorical_crossentropy(
+            y, p, from_logits=True
+        )
+
+    def traced(watch: GradWatch | None) -> int:
+        model = classifier()
+        model.compile("adam", loss)
+        x, y = data(512)
+        traces.clear()
+        for _ in range(20):
+            callbacks = [watch] if watch else []
+            model.fit(x, y, batch_size=32, verbose=0, callbacks=callbacks)
+        return len(traces)
+
+    # Keras' symbolic build, which gradwatch asks for, calls the loss once.
+    assert traced(GradWatch(tmp_path)) <= traced(None) + 1
+
+
+def test_sparse_gradients(tmp_path: Path) -> None:
+    """An embedding's norm is that of the dense gradient, in XLA as well."""
+    ids = np.random.default_rng(0).integers(0, 6, (64, 5))
+    target = np.ones((64, 1), np.float32)
+    for mode in (Mode(), Mode(jit_compile=True)):
+        keras.utils.set_random_seed(0)
+        layers = [
+            keras.Input((5,), dtype="int32"),
+            keras.layers.Embedding(50, 4, name="words"),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(1, name="out"),
+        ]
+        model = keras.Sequential(layers, name="net")
+        model.compile("sgd", "mse", **mode._asdict())
+        with tf.GradientTape() as tape:
+            error = tf.reduce_mean((model(ids) - target) ** 2)
+        table = model.layers[0].embeddings
+        dense = tf.convert_to_tensor(tape.gradient(error, table.value))
+        recorder = Recorder()
+        watch = GradWatch(tmp_path, sinks=[recorder])
+        model.fit(
+            ids,
+            target,
+            batch_size=64,
+            verbose=0,
+            shuffle=False,
+            callbacks=[watch],
+        )
+        got = recorder.column("variable_gradient_norm", table.path)
+        np.testing.assert_allclose(got, np.linalg.norm(dense), rtol=1e-4)
+
+
+def test_overflowing_squares_are_no_nan(tmp_path: Path) -> None:
+    """Finite gradients of 1e25 are neither Inf in the chart nor stopped."""
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, name="w")]
+    )
+    model.compile(
+        keras.optimizers.SGD(1e-30), lambda y, p: keras.ops.mean(p) * 1e25
+    )
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, sinks=[recorder])
+    x = np.ones((4, 1), np.float32)
+    model.fit(x, x, batch_size=4, epochs=3, verbose=0, callbacks=[watch])
+    assert watch.findings == []
+    np.testing.assert_allclose(recorder.column("gradient_norm"), 1e25)
+
+
+def test_clipping_is_not_in_the_norm(tmp_path: Path) -> None:
+    """The norm is the one before clipping, and clipping still happens."""
+    model = classifier()
+    optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1e-3)
+    model.compile(
+        optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    before = [w.numpy() for w in model.trainable_weights]
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, sinks=[recorder])
+    x, y = data(32)
+    model.fit(x, y, batch_size=32, verbose=0, callbacks=[watch])
+    moved = [
+        np.linalg.norm(w.numpy() - b)
+        for w, b in zip(model.trainable_weights, before, strict=True)
+    ]
+    assert np.linalg.norm(moved) == pytest.approx(1e-3, rel=1e-3)
+    assert recorder.column("gradient_norm")[0] > 0.1
+
+
+def test_a_small_ring_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a ring of a few rows and a pump that sleeps, every step arrives."""
+    monkeypatch.setattr("gradwatch.capture.ring._BYTES", 4 * 13 * 5)
+    monkeypatch.setattr("gradwatch.pump._CYCLE_SECONDS", 60.0)
+    for mode in (Mode(), Mode(steps_per_execution=7)):
+        recorder = Recorder()
+        watch = GradWatch(tmp_path, sinks=[recorder])
+        _fit(classifier(mode), watch, epochs=4)
+        assert recorder.steps == list(range(4 * 17))
+
+
+def test_times_ascend_and_lie_in_the_fit(tmp_path: Path) -> None:
+    """Each step has a time of its own between the fit's begin and end."""
+    import time
+
+    recorder = Recorder()
+    before = time.time()
+    mode = Mode(steps_per_execution=5)
+    _fit(classifier(mode), GradWatch(tmp_path, sinks=[recorder]), epochs=3)
+    times = np.concatenate([b.times for b in recorder.blocks])
+    assert before <= times[0]
+    assert times[-1] <= time.time()
+    assert (np.diff(times) >= 0).all()

@@ -1,0 +1,232 @@
+"""A bad step changes nothing, in every mode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from gradwatch import GradWatch, NonFiniteError
+from tests.capture.test_fit import Recorder
+from tests.models import (
+    BATCH,
+    MODES,
+    Mode,
+    assert_same,
+    classifier,
+    data,
+    values,
+)
+
+BAD = 5
+
+
+def _hurt(what: str = "inputs") -> tuple[Any, Any]:
+    """Data whose batch number `BAD` holds a single NaN."""
+    x, y = data()
+    if what == "targets":
+        y = y.astype(np.float32)
+    hurt = x if what == "inputs" else y
+    hurt[BAD * BATCH + 3] = np.nan
+    return x, y
+
+
+def _train(model: Any, watch: GradWatch, x: Any, y: Any, **options: Any) -> Any:
+    kept = {"epochs": 1, "verbose": 0, "shuffle": False, **options}
+    return model.fit(x, y, batch_size=BATCH, callbacks=[watch], **kept)
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "lazy"])
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_everything_is_as_before_the_bad_step(
+    mode: Mode, built: bool, tmp_path: Path
+) -> None:
+    """Weights, statistics, seeds, optimizer and metrics are those before."""
+    x, y = _hurt()
+    stopped = classifier(mode, built=built)
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, sinks=[recorder])
+    history = _train(stopped, watch, x, y, epochs=2).history
+    reference = classifier(mode, built=built)
+    _train(reference, GradWatch(tmp_path), x[: BAD * BATCH], y[: BAD * BATCH])
+    assert_same(stopped, reference)
+    assert all(np.isfinite(v).all() for v in values(stopped).values())
+    assert all(np.isfinite(v).all() for v in history.values())
+    (finding,) = watch.findings
+    assert finding.first_step == BAD
+    assert finding.rule in ("nonfinite_loss", "nonfinite_gradient")
+    assert finding.causes == ("data",)
+    assert len(history["loss"]) == 1
+    applied = recorder.column("update_applied")
+    assert applied[:BAD].all()
+    assert not applied[BAD:].any()
+    last = mode.steps_per_execution if mode.steps_per_execution > 1 else BAD + 1
+    assert recorder.steps == list(range(min(last, 17)))
+
+
+def test_the_very_first_step_of_a_lazy_model(tmp_path: Path) -> None:
+    """State that the first batch builds is put back to its initial value."""
+    x, y = data()
+    x[0] = np.nan
+    model = classifier(built=False)
+    _train(model, GradWatch(tmp_path), x, y)
+    norm = model.get_layer("norm")
+    np.testing.assert_array_equal(norm.moving_mean, np.zeros(16))
+    np.testing.assert_array_equal(norm.moving_variance, np.ones(16))
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_weights_assigned_in_the_forward_pass(tmp_path: Path) -> None:
+    """SpectralNormalization overwrites its kernel; it is put back as well."""
+    for jit in (False, True):
+        keras.utils.set_random_seed(0)
+        inner = keras.layers.Dense(8, name="inner")
+        layers = [
+            keras.Input((8,)),
+            keras.layers.SpectralNormalization(inner),
+            keras.layers.Dense(3),
+        ]
+        model = keras.Sequential(layers)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss, jit_compile=jit)
+        x, y = _hurt()
+        _train(model, GradWatch(tmp_path), x, y)
+        assert all(np.isfinite(v).all() for v in values(model).values())
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_state_alone_can_be_bad(tmp_path: Path, jit: bool) -> None:
+    """A counter that overflows stops the run, and is put back."""
+
+    class Grows(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.total = self.add_weight(
+                shape=(), initializer="ones", trainable=False, name="total"
+            )
+
+        def call(self, inputs: Any) -> Any:
+            self.total.assign(self.total * 1e20)
+            return inputs
+
+    x, y = data()
+    layers = [keras.Input((8,)), Grows(name="grows"), keras.layers.Dense(1)]
+    model = keras.Sequential(layers, name="net")
+    model.compile("sgd", "mse", jit_compile=jit)
+    watch = GradWatch(tmp_path)
+    _train(model, watch, x, y)
+    (finding,) = watch.findings
+    assert (finding.rule, finding.first_step) == ("nonfinite_weight", 1)
+    assert finding.subject == "net/grows/total"
+    assert float(model.layers[0].total) == pytest.approx(1e20)
+
+
+def test_a_metric_that_is_nan_is_no_bad_step(tmp_path: Path) -> None:
+    """What a user's metric yields is the user's; training goes on."""
+    model = classifier()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=[lambda y, p: p[:, 0] / 0.0 * 0.0])
+    watch = GradWatch(tmp_path)
+    x, y = data()
+    _train(model, watch, x, y)
+    assert watch.findings == []
+    assert int(model.optimizer.iterations) == 17
+
+
+@pytest.mark.parametrize("mode", MODES[:4], ids=str)
+def test_raise_carries_the_finding(mode: Mode, tmp_path: Path) -> None:
+    """`on_nonfinite="raise"` leaves `fit` with step and finding."""
+    x, y = _hurt()
+    model = classifier(mode)
+    watch = GradWatch(tmp_path, on_nonfinite="raise")
+    with pytest.raises(NonFiniteError, match=f"Step {BAD} ") as caught:
+        _train(model, watch, x, y)
+    assert caught.value.step == BAD
+    assert caught.value.finding == watch.findings[0]
+    assert all(np.isfinite(v).all() for v in values(model).values())
+    assert not hasattr(model.train_function, "arm")
+    assert watch.state["reason"] == "nonfinite"
+
+
+def test_raise_without_rules_still_raises(tmp_path: Path) -> None:
+    """The guard works without any rule; the error then has no finding."""
+    x, y = _hurt()
+    watch = GradWatch(tmp_path, on_nonfinite="raise", rules=[])
+    with pytest.raises(NonFiniteError) as caught:
+        _train(classifier(), watch, x, y)
+    assert caught.value.finding is None
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_record_only_looks(mode: Mode, tmp_path: Path) -> None:
+    """Under `record` the run goes on as in plain Keras; one finding tells."""
+    x, y = _hurt()
+    watched, plain = classifier(mode), classifier(mode)
+    watch = GradWatch(tmp_path, on_nonfinite="record")
+    _train(watched, watch, x, y)
+    plain.fit(x, y, batch_size=BATCH, verbose=0, shuffle=False)
+    (finding,) = watch.findings
+    assert finding.first_step == BAD
+    assert "the weights are lost" in finding.message
+    assert watch.state["phase"] == "finished"
+    if not mode.jit_compile:
+        assert_same(watched, plain)
+
+
+def test_a_stopped_run_can_go_on(tmp_path: Path) -> None:
+    """After the data are mended the same object trains on, from there."""
+    x, y = _hurt()
+    model = classifier()
+    watch = GradWatch(tmp_path)
+    _train(model, watch, x, y)
+    before = values(model)
+    x, y = data()
+    _train(model, watch, x, y)
+    assert int(model.optimizer.iterations) == BAD + 17
+    assert any(
+        (a != b).any() for a, b in zip(before.values(), values(model).values())
+    )
+    assert len(watch.findings) == 1
+    assert watch.state["phase"] == "finished"
+
+
+def test_nan_targets_are_data(tmp_path: Path) -> None:
+    """NaN among the targets is told as a fault of the data."""
+    x, y = _hurt("targets")
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    watch = GradWatch(tmp_path)
+    _train(model, watch, x, y)
+    (finding,) = watch.findings
+    assert (finding.rule, finding.first_step) == ("nonfinite_loss", BAD)
+    assert "batch itself holds NaN" in finding.message
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_gradient_alone_can_be_bad(tmp_path: Path, jit: bool) -> None:
+    """A finite loss with an infinite derivative stops at that very step."""
+
+    def root(y: Any, p: Any) -> Any:
+        return keras.ops.sqrt(keras.ops.abs(y - p))
+
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")],
+        name="net",
+    )
+    model.compile(keras.optimizers.SGD(0.0), root, jit_compile=jit)
+    x = np.ones((6, 1), np.float32)
+    y = np.array([[2], [2], [2], [1], [2], [2]], np.float32)  # exact at 3
+    before = [w.numpy() for w in model.weights]
+    watch = GradWatch(tmp_path)
+    model.fit(x, y, batch_size=1, verbose=0, shuffle=False, callbacks=[watch])
+    (finding,) = watch.findings
+    assert (finding.rule, finding.first_step) == ("nonfinite_gradient", 3)
+    assert finding.subject == "net/dense/kernel" or finding.subject.startswith(
+        "net/dense"
+    )
+    assert finding.evidence["loss"] == 0
+    assert not finding.evidence["nonfinite_batch"]
+    for now, then in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(now, then)

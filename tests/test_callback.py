@@ -1,0 +1,506 @@
+"""GradWatch in a fit: what it accepts, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradwatch import GradWatch, GradWatchError, UnsupportedError
+from tests.models import GRAPH, Mode, classifier, data
+
+
+def _fit(model: Any, *callbacks: Any, **options: Any) -> Any:
+    x, y = data()
+    kept = {"verbose": 0, "batch_size": 32, **options}
+    return model.fit(x, y, callbacks=[*callbacks], **kept)
+
+
+class Fails(keras.callbacks.Callback):
+    """Raises in one of its hooks."""
+
+    def __init__(self, hook: str, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+        setattr(self, hook, self.fail)
+
+    def fail(self, *_: Any, **__: Any) -> None:
+        """Raises."""
+        raise self.error
+
+
+class FailingLoss(keras.losses.Loss):
+    """A loss whose value cannot be computed at run time."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Raises in the graph."""
+        check = tf.debugging.Assert(tf.constant(False), ["no"])
+        with tf.control_dependencies([check]):
+            return tf.identity(y_pred[:, 0])
+
+
+def _traces_of_us(model: Any) -> list[str]:
+    """Attributes of a model and its optimizer that mention gradwatch."""
+    return [
+        name
+        for thing in (model, model.optimizer)
+        for name, value in vars(thing).items()
+        if "gradwatch" in repr(type(value)) + repr(value)
+        or name in ("compute_loss", "apply", "train_step")
+    ]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)
+def test_the_model_is_as_before(tmp_path: Path) -> None:
+    """Function object, attributes, variables and the .keras file are plain."""
+    watched, plain = classifier(), classifier()
+    seen: dict[str, Any] = {}
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: seen.update(f=watched.train_function)
+    )
+    _fit(watched, GradWatch(tmp_path / "runs"), look)
+    _fit(plain)
+    assert "Tap" in repr(seen["f"])
+    assert _traces_of_us(watched) == []
+    assert sorted(vars(watched)) == sorted(vars(plain))
+    assert len(watched.variables) == len(plain.variables)
+    original = watched.train_function
+    _fit(watched, GradWatch(tmp_path / "runs"))
+    assert watched.train_function is original
+    watched.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    x, _ = data()
+    np.testing.assert_array_equal(
+        watched.predict(x, verbose=0), again.predict(x, verbose=0)
+    )
+    assert again.get_config() == watched.get_config()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("mine")])
+def test_an_exception_in_the_step(error: BaseException, tmp_path: Path) -> None:
+    """An exception that passes through the step leaves the model as it was."""
+    model = classifier(Mode(run_eagerly=True))
+    original_step = type(model.layers[0]).call
+    calls = []
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 5:
+            raise error
+        return original_step(self, *args, **kwargs)
+
+    watch = GradWatch(tmp_path)
+    type(model.layers[0]).call = call
+    try:
+        with pytest.raises(type(error)):
+            _fit(model, watch)
+    finally:
+        type(model.layers[0]).call = original_step
+    assert _traces_of_us(model) == []
+    state = watch.state
+    interrupted = isinstance(error, KeyboardInterrupt)
+    assert state["phase"] == ("interrupted" if interrupted else "failed")
+    assert state["reason"] == type(error).__name__
+    assert state["steps"] > 0
+    _fit(model, GradWatch(tmp_path))
+
+
+def test_an_error_of_the_graph(tmp_path: Path) -> None:
+    """An error that TensorFlow raises in the step ends the run as failed."""
+    model = classifier()
+    model.compile("sgd", FailingLoss())
+    watch = GradWatch(tmp_path)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        _fit(model, watch)
+    assert watch.state["reason"] == "InvalidArgumentError"
+    assert _traces_of_us(model) == []
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_an_exception_elsewhere_is_healed(
+    watched: bool, tmp_path: Path
+) -> None:
+    """Another callback's exception is healed when the next fit begins."""
+    model = classifier()
+    first = GradWatch(tmp_path)
+    with pytest.raises(KeyError):
+        _fit(model, first, Fails("on_epoch_end", KeyError()))
+    plain = classifier()
+    _fit(plain)
+    second = GradWatch(tmp_path)
+    _fit(model, *([second] if watched else []))
+    _fit(plain)
+    assert _traces_of_us(model) == []
+    assert first.state["phase"] == "failed"
+    if watched:
+        assert second.state["steps"] == 17
+    for a, b in zip(model.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_train_on_batch_heals_too(tmp_path: Path) -> None:
+    """What a dead fit left is taken out by an unwatched `train_on_batch`."""
+    model = classifier()
+    with pytest.raises(KeyError):
+        _fit(model, GradWatch(tmp_path), Fails("on_epoch_end", KeyError()))
+    model.train_on_batch(*data(32))
+    assert _traces_of_us(model) == []
+
+
+def test_the_same_object_after_a_dead_fit(tmp_path: Path) -> None:
+    """A watcher whose fit died can be used again and counts on."""
+    model, watch = classifier(), GradWatch(tmp_path)
+    with pytest.raises(KeyError):
+        _fit(model, watch, Fails("on_epoch_end", KeyError()))
+    _fit(model, watch)
+    assert watch.state["steps"] == 34
+    assert watch.state["phase"] == "finished"
+
+
+def test_two_watchers_in_one_fit(tmp_path: Path) -> None:
+    """Two are refused before the first step, the same one twice as well."""
+    one = GradWatch(tmp_path)
+    for both in ([GradWatch(tmp_path), GradWatch(tmp_path)], [one, one]):
+        model = classifier()
+        with pytest.raises(GradWatchError, match="one GradWatch in a fit"):
+            _fit(model, *both)
+        assert _traces_of_us(model) == []
+        assert int(model.optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"on_nonfinite": "foo"}, "Received: 'foo'"),
+        ({"on_nonfinite": "skip"}, "`skip` is not there yet"),
+        ({"on_nonfinite": "rollback"}, "`rollback` is not there yet"),
+        ({"every_steps": -1}, "at least 1. Received: -1"),
+        ({"every_steps": 0.5}, "Received: 0.5"),
+        ({"every_steps": True}, "Received: True"),
+        ({"metrics_port": 70000}, "Received: 70000"),
+        ({"name": "a/b"}, "Received: 'a/b'"),
+        ({"name": ".hidden"}, "Received: '.hidden'"),
+        ({"labels": {"a": 1}}, "strings to strings"),
+        ({"rules": ["nonfinite_loss"]}, "Received: 'nonfinite_loss'"),
+        ({"sinks": [object()]}, "open, write, close"),
+        ({"logdir": 7}, "Received: 7"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], said: str) -> None:
+    """Each is refused at construction: expected, received, what to do."""
+    with pytest.raises(GradWatchError, match="Expected") as caught:
+        GradWatch(**arguments)
+    assert said in str(caught.value)
+
+
+def test_logdir_that_is_a_file(tmp_path: Path) -> None:
+    """A file in the place of the folder is refused at construction."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(GradWatchError, match="It is a file"):
+        GradWatch(tmp_path / "runs")
+
+
+def test_logdir_below_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder that cannot be made is one warning; training goes on."""
+    (tmp_path / "file").write_text("")
+    watch = GradWatch(tmp_path / "file" / "runs")
+    model = classifier()
+    _fit(model, watch)
+    assert int(model.optimizer.iterations) == 17
+    assert watch.state["steps"] == 17
+    warnings = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "nothing is recorded" in warnings[0].getMessage()
+
+
+def _strategy() -> Any:
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        return classifier()
+
+
+def _compiled(**options: Any) -> Any:
+    model = classifier()
+    model.compile(**{"optimizer": "sgd", "loss": "mse", **options})
+    return model
+
+
+def _own_step() -> Any:
+    class Own(keras.Model):
+        def train_step(self, data: Any) -> Any:
+            return super().train_step(data)
+
+    inputs = keras.Input((8,))
+    model = Own(inputs, keras.layers.Dense(3)(inputs))
+    model.compile("sgd", "mse")
+    return model
+
+
+def _frozen() -> Any:
+    model = classifier()
+    model.trainable = False
+    return _recompiled(model)
+
+
+def _recompiled(model: Any) -> Any:
+    model.compile("sgd", "mse")
+    return model
+
+
+def _frozen_lazy() -> Any:
+    model = classifier(built=False)
+    model.trainable = False
+    return _recompiled(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_strategy, "MirroredStrategy"),
+        (_own_step, "Own.train_step"),
+        (_frozen, "trainable variable"),
+        (_frozen_lazy, "trainable variable"),
+        (
+            lambda: _compiled(
+                optimizer=keras.optimizers.LossScaleOptimizer(
+                    keras.optimizers.SGD()
+                )
+            ),
+            "loss scaling",
+        ),
+        (
+            lambda: _compiled(
+                optimizer=keras.optimizers.SGD(gradient_accumulation_steps=2)
+            ),
+            "gradient_accumulation_steps",
+        ),
+        (
+            lambda: _compiled(
+                optimizer=keras.optimizers.SGD(loss_scale_factor=8.0)
+            ),
+            "loss_scale_factor",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable")
+def test_what_is_not_supported_is_refused(
+    make: Any, said: str, tmp_path: Path
+) -> None:
+    """Before the first step, by name, and the model stays as it was."""
+    model = make()
+    before = [w.numpy() for w in model.weights]
+    with pytest.raises(GradWatchError, match=said):
+        _fit(model, GradWatch(tmp_path))
+    assert _traces_of_us(model) == []
+    for now, then in zip(model.weights, before):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_old_keras_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Keras before the oldest one supported is named."""
+    monkeypatch.setattr(keras, "__version__", "3.4.1")
+    with pytest.raises(UnsupportedError, match=r"Received: '3\.4\.1'"):
+        _fit(classifier(), GradWatch(tmp_path))
+
+
+def test_other_backends_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another backend than TensorFlow is named."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UnsupportedError, match="Received: 'jax'"):
+        _fit(classifier(), GradWatch(tmp_path))
+
+
+def test_metrics_of_this_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Port 0 takes a free one, prints it, and serves during and after fit."""
+    watch = GradWatch(tmp_path, metrics_port=0)
+    pages: list[str] = []
+
+    def get(*_: Any) -> None:
+        assert watch.metrics_url is not None
+        with urllib.request.urlopen(watch.metrics_url, timeout=5) as page:
+            pages.append(page.read().decode())
+
+    _fit(classifier(), watch, keras.callbacks.LambdaCallback(on_epoch_end=get))
+    get()
+    assert str(watch.metrics_url) in capsys.readouterr().err
+    assert "gradwatch_run_state" in pages[0]
+    assert watch.run is not None
+    run = watch.run.id
+    assert f'gradwatch_steps_total{{rank="0",run="{run}"}} 17.0' in pages[1]
+    assert (
+        f'gradwatch_run_state{{run="{run}",state="finished"}} 1.0' in pages[1]
+    )
+
+
+def test_a_port_that_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning; training goes on and the files are written."""
+    first = GradWatch(tmp_path, metrics_port=0)
+    _fit(classifier(), first)
+    port = int(str(first.metrics_url).split(":")[2].split("/")[0])
+    second = GradWatch(tmp_path, metrics_port=port)
+    _fit(classifier(), second)
+    assert second.metrics_url is None
+    warnings = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert f"Port {port}" in warnings[0].getMessage()
+    assert second.path is not None
+    assert (second.path / "state.json").exists()
+
+
+def test_two_fits_at_once(tmp_path: Path) -> None:
+    """Two models in two threads do not see each other."""
+    watches = [GradWatch(tmp_path, name=n) for n in ("one", "two")]
+    models = [classifier(), classifier()]
+    errors: list[BaseException] = []
+
+    def run(place: int) -> None:
+        try:
+            _fit(models[place], watches[place], epochs=3 + place)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert errors == []
+    assert [w.state["steps"] for w in watches] == [51, 68]
+    assert [w.findings for w in watches] == [[], []]
+    assert [_traces_of_us(m) for m in models] == [[], []]
+
+
+def test_missing_gradients_survive_keras_error(tmp_path: Path) -> None:
+    """A loss that cuts every path is named although `fit` raises at once."""
+
+    def accuracy(y: Any, p: Any) -> Any:
+        hit = tf.equal(tf.argmax(p, axis=-1), tf.cast(y, tf.int64))
+        return 1.0 - tf.cast(hit, tf.float32)
+
+    model = classifier(GRAPH)
+    model.compile("sgd", accuracy)
+    watch = GradWatch(tmp_path)
+    with pytest.raises(ValueError, match="No gradients provided"):
+        _fit(model, watch)
+    (finding,) = watch.findings
+    assert (finding.rule, finding.severity) == ("missing_gradient", "critical")
+    assert finding.evidence["trainable_variables"] == 6
+    assert watch.path is not None
+    assert "missing_gradient" in (watch.path / "findings.jsonl").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables")
+def test_some_missing_gradients(tmp_path: Path) -> None:
+    """A layer that the loss does not see is a warning, and the fit goes on."""
+
+    class Unused(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.w = self.add_weight(shape=(3,), name="w")
+
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    layers = [keras.Input((8,)), Unused(name="idle"), keras.layers.Dense(3)]
+    model = keras.Sequential(layers, name="net")
+    model.compile("sgd", "mse")
+    watch = GradWatch(tmp_path)
+    x, _ = data()
+    model.fit(x, np.ones((len(x), 3)), verbose=0, callbacks=[watch])
+    (finding,) = watch.findings
+    assert (finding.severity, finding.subject) == ("warning", "net/idle/w")
+    assert finding.first_step == 0
+    assert watch.state["steps"] == 17
+
+
+def test_a_replaced_train_function_is_told(tmp_path: Path) -> None:
+    """Whoever takes our function out of the model makes a finding."""
+    model = classifier()
+    replace = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda _: model.make_train_function(force=True)
+    )
+    watch = GradWatch(tmp_path)
+    _fit(model, watch, replace)
+    assert [f.rule for f in watch.findings] == ["no_readings"]
+
+
+def test_own_faults_do_not_stop_training(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A fault inside a probe is logged once; weights are those of plain fit."""
+
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("probe")
+
+    monkeypatch.setattr("gradwatch.capture.step.global_norm", fail)
+    watched, plain = classifier(), classifier()
+    watch = GradWatch(tmp_path)
+    _fit(watched, watch)
+    _fit(plain)
+    for a, b in zip(watched.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [f.rule for f in watch.findings] == ["no_readings"]
+    said = [r for r in caplog.records if "ZeroDivisionError" in r.getMessage()]
+    assert len(said) == 1
+
+
+def test_validation_and_epochs(tmp_path: Path) -> None:
+    """Validation loss and metrics are kept, the run's story is told."""
+    watch = GradWatch(tmp_path, name="story")
+    history = _fit(classifier(), watch, epochs=2, validation_split=0.25).history
+    newest = {(s, n): v for s, n, v in watch.state["values"]}
+    got = newest["validation_loss", ""]
+    assert got == pytest.approx(history["val_loss"][-1])
+    assert newest["validation_metric", "accuracy"] == pytest.approx(
+        history["val_accuracy"][-1]
+    )
+    assert newest["metric", "accuracy"] == pytest.approx(
+        history["accuracy"][-1]
+    )
+    assert "finished after 26 of 26 steps" in watch.summary()
+    assert "no findings" in watch.summary()
+
+
+def test_no_threads_are_left(tmp_path: Path) -> None:
+    """After each fit all threads of the watcher are gone."""
+    before = threading.active_count()
+    watch = GradWatch(tmp_path)
+    for _ in range(3):
+        _fit(classifier(), watch)
+        assert threading.active_count() <= before
+    gc.collect()
+
+
+def test_import_is_light() -> None:
+    """`import gradwatch` loads neither Keras nor TensorFlow, in 0.2 s."""
+    code = (
+        "import sys, time; t = time.perf_counter(); import gradwatch;"
+        "t = time.perf_counter() - t;"
+        "heavy = {'keras', 'tensorflow', 'tensorboard'} & set(sys.modules);"
+        "assert not heavy, heavy; print(t)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 2.0  # a bound for a busy machine
