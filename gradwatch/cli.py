@@ -141,8 +141,8 @@ def status(
     ] = False,
 ) -> None:
     """List the runs: state, progress, loss, findings, last sign of life."""
-    from gradwatch.records import dumps
     from gradwatch.service.runs import Runs
+    from gradwatch.strict_json import dumps
 
     for folder in logdir:
         if not folder.is_dir():

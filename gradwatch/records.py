@@ -1,17 +1,15 @@
 """What flows through gradwatch: identity, anatomy, schema and records.
 
-Frozen data only; numpy and the standard library. Everything here can be
-written as strict JSON: NaN and the infinities become the strings `"NaN"`,
-`"Infinity"` and `"-Infinity"` (which `float()` reads back).
+Frozen data only; numpy and the standard library. Everything here but a Block
+can be written as JSON (`strict_json.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -32,32 +30,12 @@ __all__ = [
     "Schema",
     "Severity",
     "Variable",
-    "dumps",
 ]
 
 Severity = Literal["info", "warning", "critical"]
 Phase = Literal[
     "starting", "running", "evaluating", "finished", "failed", "interrupted"
 ]
-
-
-def dumps(value: object) -> str:
-    """Returns one line of strict JSON of a record or of plain data."""
-    return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
-    return value
 
 
 @dataclass(frozen=True, slots=True)

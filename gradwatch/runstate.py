@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,71 +27,20 @@ from gradwatch.records import (
     Run,
     Schema,
 )
+from gradwatch.series import Distribution, History
 from gradwatch.signals import Slot
 
-__all__ = ["VERSION", "Distribution", "RunState"]
+__all__ = ["VERSION", "RunState"]
 
 VERSION = 1
 """Of the snapshot's format. Readers refuse a higher one."""
 
 _WINDOW = 256  # steps over which loss_window_mean and _noise are taken
-_POINTS = 120  # of history, thinned over the whole run
 _TRACED = 50  # variables with a history
 _SLOTS = 4000  # newest values kept; more would pass 1 MB of state.json
 _FINDINGS = 50
 _SUBJECTS = 100  # label sets of finding_last_timestamp_seconds
 _ENDED: tuple[Phase, ...] = ("finished", "failed", "interrupted")
-
-
-class Distribution:
-    """A cumulative histogram of finite values, as Prometheus counts them.
-
-    Args:
-        edges: upper bounds of the buckets, ascending, without +Inf.
-    """
-
-    def __init__(self, edges: Sequence[float]) -> None:
-        self.edges = np.asarray(edges, np.float64)
-        self.counts = np.zeros(len(edges) + 1, np.int64)
-        self.sum = 0.0
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Counts `values`, any shape; those that are not finite are ignored."""
-        finite = np.asarray(values, np.float64)
-        finite = finite[np.isfinite(finite)]
-        places = np.searchsorted(self.edges, finite)
-        self.counts += np.bincount(places, minlength=len(self.counts))
-        self.sum += float(finite.sum())
-
-    def plain(self) -> dict[str, Any]:
-        """Returns `edges`, per-bucket `counts` (one more) and `sum`."""
-        return {
-            "edges": self.edges.tolist(),
-            "counts": self.counts.tolist(),
-            "sum": self.sum,
-        }
-
-
-class _History:
-    """At most `_POINTS` rows over the whole run: the stride doubles."""
-
-    def __init__(self) -> None:
-        self.stride = 1
-        self.steps: list[int] = []
-        self.rows: list[NDArray[np.float32]] = []
-
-    def add(self, steps: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        shown = steps % self.stride == 0
-        for step, row in zip(steps[shown].tolist(), rows[shown], strict=True):
-            if step % self.stride:  # it may have doubled meanwhile
-                continue
-            self.steps.append(step)
-            self.rows.append(row.copy())
-            if len(self.steps) > _POINTS:
-                self.stride *= 2
-                keep = [not s % self.stride for s in self.steps]
-                self.rows = [r for r, k in zip(self.rows, keep) if k]
-                self.steps = [s for s, k in zip(self.steps, keep) if k]
 
 
 class RunState:
@@ -126,7 +74,7 @@ class RunState:
             [m * 10.0**e for e in range(-4, 3) for m in (1, 2.5, 5)]
         )
         self._gradient_norm = Distribution([10.0**e for e in range(-8, 5)])
-        self._history = _History()
+        self._history = History()
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """Takes a new anatomy and schema; counters go on.
@@ -136,7 +84,7 @@ class RunState:
         with self._lock:
             if schema.slots != self._schema.slots:
                 self._row = np.zeros(0, np.float32)  # nothing measured yet
-                self._history = _History()
+                self._history = History()
             self._anatomy, self._schema = anatomy, schema
             sizes = {v.path: int(np.prod(v.shape)) for v in anatomy.variables}
             order = sorted(

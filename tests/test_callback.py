@@ -84,7 +84,7 @@ def test_the_model_is_as_before(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         watched.predict(x, verbose=0), again.predict(x, verbose=0)
     )
-    assert again.get_config() == watched.get_config()
+    assert plain.get_config() == watched.get_config()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("mine")])

@@ -22,10 +22,10 @@ from gradwatch.records import (
     Phase,
     Run,
     Schema,
-    dumps,
 )
 from gradwatch.runstate import RunState
 from gradwatch.signals import Slot
+from gradwatch.strict_json import dumps
 
 COMMAND = [sys.executable, "-m", "gradwatch.cli"]
 

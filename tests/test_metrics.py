@@ -29,10 +29,10 @@ from gradwatch.records import (
     Run,
     Schema,
     Variable,
-    dumps,
 )
 from gradwatch.runstate import RunState
 from gradwatch.signals import SIGNALS, Signal, Slot
+from gradwatch.strict_json import dumps
 
 GOLDEN = Path(__file__).parent / "data" / "metrics.txt"
 FINDING = Finding(

@@ -168,7 +168,7 @@ class NonfiniteLoss(_Nonfinite):
     _source: _Source = "loss"
 
     def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
-        return "loss", f"The loss became {facts['loss']}"
+        return "loss", f"The loss became {_kind([facts['loss']])}"
 
 
 class NonfiniteGradient(_Nonfinite):

@@ -11,7 +11,8 @@ import json
 import re
 from pathlib import Path
 
-from gradwatch.records import Finding, Record, Run, Schema, dumps
+from gradwatch.records import Finding, Record, Run, Schema
+from gradwatch.strict_json import dumps
 
 __all__ = ["FILE", "FindingsSink", "Texts", "markdown", "read_findings"]
 

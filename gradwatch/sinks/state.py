@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gradwatch.records import Block, Record, Run, Schema, dumps
+from gradwatch.records import Block, Record, Run, Schema
 from gradwatch.runstate import RunState
+from gradwatch.strict_json import dumps
 
 __all__ = ["ANATOMY", "FILE", "LIMIT", "StateSink"]
 

@@ -33,12 +33,13 @@ from tensorboard.plugins.custom_scalar import metadata as charts
 from tensorboard.plugins.text import metadata as text_plugin
 
 from gradwatch.errors import expected
-from gradwatch.records import Block, Epoch, Finding, Record, Run, Schema, dumps
+from gradwatch.records import Block, Epoch, Finding, Record, Run, Schema
 from gradwatch.signals import Slot, tag
 from gradwatch.sinks import readings
 from gradwatch.sinks.event_file import EventFile
 from gradwatch.sinks.findings import Texts
 from gradwatch.sinks.thinning import FINDINGS, Pace, Recorder, stride
+from gradwatch.strict_json import dumps
 
 __all__ = ["RATE", "TensorBoardSink"]
 

@@ -28,12 +28,12 @@ from gradwatch.records import (
     Run,
     Schema,
     Variable,
-    dumps,
 )
 from gradwatch.runstate import RunState
 from gradwatch.service.app import create_app, create_server, listen
 from gradwatch.service.runs import Runs
 from gradwatch.signals import Slot
+from gradwatch.strict_json import dumps
 
 _PATIENCE = 30.0  # seconds; Prometheus 2.42 scrapes 5 s after its start first
 

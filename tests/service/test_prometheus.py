@@ -21,7 +21,8 @@ from gradwatch.runstate import RunState
 # Told a beat in time 100 s ago, and lives on without telling another.
 _TRAINER = """
 import pathlib, sys, time
-from gradwatch.records import Beat, Run, dumps
+from gradwatch.records import Beat, Run
+from gradwatch.strict_json import dumps
 from gradwatch.runstate import RunState
 
 then = time.time() - 100

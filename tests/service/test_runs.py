@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwatch.records import dumps
 from gradwatch.runstate import VERSION, RunState
 from gradwatch.service.runs import (
     MAX_BYTES,
@@ -19,6 +18,7 @@ from gradwatch.service.runs import (
     health,
     read_snapshot,
 )
+from gradwatch.strict_json import dumps
 
 NewState = Callable[..., RunState]
 Save = Callable[[Path, RunState], Path]

@@ -1,0 +1,126 @@
+"""What every rule and every signal must keep, also the ones to come."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from gradwatch.interfaces import Rule
+from gradwatch.records import (
+    Anatomy,
+    Beat,
+    Block,
+    Finding,
+    Schema,
+    Variable,
+)
+from gradwatch.rules import default_rules
+from gradwatch.signals import SIGNALS, Slot, prometheus_name, tag
+from gradwatch.strict_json import dumps
+from tests.models import classifier, data
+
+RULES = [type(rule) for rule in default_rules()]
+_SNAKE = re.compile(r"[a-z]+(_[a-z]+)*")
+
+
+def _slots() -> tuple[Slot, ...]:
+    subject = {"run": "", "variable": "a/kernel"}
+    return tuple(
+        Slot(s.name, subject[s.scope])
+        for s in SIGNALS.values()
+        if s.scope in subject
+    )
+
+
+def _anatomy() -> Anatomy:
+    return Anatomy(
+        variables=(Variable("a/kernel", (2, 2), "float32", True, 1.0),)
+    )
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda k: k.__name__)
+def test_a_rule_is_named_three_times_the_same(kind: type[Rule]) -> None:
+    """Class, name and needs fit; meaning and advice are sentences."""
+    rule = kind()
+    camel = "".join(word.title() for word in rule.name.split("_"))
+    assert camel == kind.__name__
+    assert rule.severity in ("info", "warning", "critical")
+    assert set(rule.needs) <= set(SIGNALS)
+    assert rule.meaning.endswith(".")
+    assert rule.advice.endswith(".")
+    assert "Definition" in (kind.__doc__ or "")
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda k: k.__name__)
+def test_a_rule_is_silent_on_a_healthy_run(kind: type[Rule]) -> None:
+    """A falling noisy loss with finite norms makes no finding, twice."""
+    random = np.random.default_rng(0)
+    schema = Schema(_slots())
+    values = np.exp(-np.arange(500) / 100)[:, None] * random.lognormal(
+        0, 0.2, (500, len(schema.slots))
+    )
+    for flag in ("nonfinite", "nonfinite_batch"):
+        values[:, schema.column(flag) or 0] = 0
+    values[:, list(schema.columns("variable_nonfinite").values())] = 0
+    values[:, schema.column("update_applied") or 0] = 1
+    steps = np.arange(500)
+    block = Block(
+        steps,
+        steps.astype(float),
+        values.astype(np.float32),
+        np.zeros(500, np.bool_),
+    )
+    for _ in range(2):
+        rule = kind()
+        rule.begin(Anatomy(), Schema())
+        rule.begin(_anatomy(), schema)
+        found: list[Finding] = []
+        for record in (
+            Block.empty(len(schema.slots)),
+            Beat(0.0, "running", 0, 1.0),
+            block,
+            Beat(60.0, "running", 500, 61.0),
+            Beat(61.0, "finished", 500, 0.0),
+        ):
+            found += rule.check(record)
+        assert found == []
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_signal_has_good_names(signal: str) -> None:
+    """Snake case for TensorBoard and Prometheus, and one full sentence."""
+    assert _SNAKE.fullmatch(signal)
+    assert tag(Slot(signal, "x/y")) == f"{signal}/x/y"
+    assert re.fullmatch(r"gradwatch_[a-z_]+", prometheus_name(signal))
+    assert SIGNALS[signal].meaning.endswith((".", ")."))
+    assert SIGNALS[signal].name == signal
+
+
+def test_probes_yield_what_rules_need(tmp_path: object) -> None:
+    """A real fit measures every signal that a default rule asks for."""
+    from pathlib import Path
+
+    from gradwatch import GradWatch
+    from tests.capture.test_fit import Recorder
+
+    recorder = Recorder()
+    x, y = data()
+    watch = GradWatch(Path(str(tmp_path)), sinks=[recorder])
+    classifier().fit(x, y, verbose=0, callbacks=[watch])
+    measured = {slot.signal for slot in recorder.schema.slots}
+    for rule in default_rules():
+        assert set(rule.needs) <= measured
+    assert measured <= set(SIGNALS)
+
+
+def test_records_become_strict_json() -> None:
+    """NaN and the infinities are strings; a Finding comes back equal."""
+    evidence = {"loss": float("nan"), "top": float("-inf"), "n": np.int64(3)}
+    finding = Finding("a", "info", "s", 1, 2, evidence, ("data",), "said", "do")
+    text = dumps(finding)
+    data = json.loads(text, parse_constant=lambda c: pytest.fail(c))
+    assert data["evidence"] == {"loss": "NaN", "top": "-Infinity", "n": 3}
+    assert Finding.from_json(data).causes == ("data",)
