@@ -65,6 +65,7 @@ def _traces_of_us(model: Any) -> list[str]:
 def test_the_model_is_as_before(tmp_path: Path) -> None:
     """Function object, attributes, variables and the .keras file are plain."""
     watched, plain = classifier(), classifier()
+    config = watched.get_config()
     seen: dict[str, Any] = {}
     look = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda *_: seen.update(f=watched.train_function)
@@ -84,7 +85,7 @@ def test_the_model_is_as_before(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         watched.predict(x, verbose=0), again.predict(x, verbose=0)
     )
-    assert plain.get_config() == watched.get_config()
+    assert watched.get_config() == config
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("mine")])

@@ -130,7 +130,7 @@ def test_every_kind_of_data(kind: str, tmp_path: Path) -> None:
         _fit(model, watch, epochs=1)
     elif kind == "generator":
         model.fit(
-            batches(512),
+            batches(),
             steps_per_epoch=16,
             verbose=0,
             shuffle=False,
