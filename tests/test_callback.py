@@ -454,7 +454,7 @@ def test_own_faults_do_not_stop_training(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("probe")
 
-    monkeypatch.setattr("gradwatch.capture.step.global_norm", fail)
+    monkeypatch.setattr("gradwatch.capture.step.judge", fail)
     watched, plain = classifier(), classifier()
     watch = GradWatch(tmp_path)
     _fit(watched, watch)

@@ -17,9 +17,9 @@ from typing import Any
 import tensorflow as tf
 
 from gradwatch.capture.anatomy import subjects
-from gradwatch.capture.norms import all_finite, global_norm, norms
 from gradwatch.capture.ring import Ring
 from gradwatch.capture.state import StateAtStart, state_variables, written
+from gradwatch.capture.verdict import HEAD, Step, judge
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.signals import Slot
 
@@ -80,10 +80,21 @@ class WatchedStep:
             self._ring, self._slots = self._open_ring(slots), slots
         return self._ring
 
-    def row(self, values: dict[Slot, Any]) -> Any:
-        """Returns the row, float32 `[K]`; NaN where a retrace lacks a slot."""
-        nan = tf.constant(float("nan"))
-        return tf.stack([values.get(slot, nan) for slot in self._slots])
+    def row(self, slots: tuple[Slot, ...], values: Any) -> Any:
+        """Returns `values` in the order of the first trace.
+
+        Args:
+            slots: what this trace measures.
+            values: float32 `[len(slots)]`.
+
+        Returns:
+            float32 `[K]`, NaN where this trace lacks a slot.
+        """
+        if slots == self._slots:
+            return values
+        places = {slot: i for i, slot in enumerate(slots)}
+        order = [places.get(slot, len(slots)) for slot in self._slots]
+        return tf.gather(tf.concat([values, [float("nan")]], 0), order)
 
     def go_blind(self, why: str) -> None:
         """Gives up measuring; training goes on as if unwatched."""
@@ -171,51 +182,30 @@ class _Trace:
     def _judge(self, grads: list[Any], variables: Any) -> None:
         """Measures the step and decides whether it may change the model."""
         names = subjects(self._model)
-        values: dict[Slot, Any] = {}
-        loss = tf.reduce_sum(self._loss)
-        bad = ~tf.math.is_finite(loss)
         pairs = [(g, v) for g, v in zip(grads, variables) if g is not None]
-        each = tf.zeros([0])
-        if pairs:
-            each, finite = norms([g for g, _ in pairs])
-            bad |= ~tf.reduce_all(finite)
         state = self._watched_state(names)
-        if state:
-            fine = all_finite([v.value for v in state])
-            bad |= ~tf.reduce_all(fine)
-        values[Slot("loss")] = tf.cast(loss, tf.float32)
-        values[Slot("gradient_norm")] = global_norm(each)
-        values[Slot("nonfinite")] = tf.cast(bad, tf.float32)
-        values[Slot("nonfinite_batch")] = tf.cond(
-            bad, lambda: self._batch_nonfinite(), lambda: tf.constant(0.0)
+        slots = (
+            *(Slot(signal) for signal in HEAD),
+            *(Slot("variable_gradient_norm", names[id(v)]) for _, v in pairs),
+            *(Slot("variable_nonfinite", names[id(v)]) for v in state),
         )
-        values[Slot("update_applied")] = tf.constant(1.0)
-        for i, (_, variable) in enumerate(pairs):
-            slot = Slot("variable_gradient_norm", names[id(variable)])
-            values[slot] = each[i]
-        for i, variable in enumerate(state):
-            slot = Slot("variable_nonfinite", names[id(variable)])
-            values[slot] = tf.cast(~fine[i], tf.float32)
-        self._decide(values, bad)
-
-    def _batch_nonfinite(self) -> Any:
-        """1.0 if a float tensor of the batch holds NaN or Inf, else 0.0."""
-        floats = [
-            tf.convert_to_tensor(leaf)
-            for leaf in tf.nest.flatten(self._data, expand_composites=True)
-            if leaf is not None and leaf.dtype.is_floating
-        ]
-        fine = [tf.reduce_all(tf.math.is_finite(leaf)) for leaf in floats]
-        return 1.0 - tf.cast(tf.reduce_all(tf.stack([True, *fine])), tf.float32)
-
-    def _decide(self, values: dict[Slot, Any], bad: Any) -> None:
-        ring = self._step.ring(tuple(values))
+        ring = self._step.ring(slots)
         count, latched = ring.status()
+        verdict = judge(
+            Step(
+                loss=tf.reduce_sum(self._loss),
+                gradients=[g for g, _ in pairs],
+                state=[v.value for v in state],
+                batch=self._data,
+            ),
+            latched >= 0,
+            self._step.guarded,
+        )
+        self._allowed = verdict.allowed
         if self._step.guarded:
-            self._allowed = ~bad & (latched < 0)
-            latched = tf.where(bad & (latched < 0), count, latched)
-            values[Slot("update_applied")] = tf.cast(self._allowed, tf.float32)
-        row = self._step.row(values)
+            stops = verdict.bad & (latched < 0)
+            latched = tf.where(stops, count, latched)
+        row = self._step.row(slots, verdict.values)
         self.write_row = lambda: ring.write(row, count, latched)
 
     def _watched_state(self, names: dict[int, str]) -> list[Any]:
