@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,8 @@ except ModuleNotFoundError as error:
         "pip install 'gradwatch[tensorflow]'",
         name=error.name,
     ) from error
+
+import numpy as np
 
 from gradwatch import arguments
 from gradwatch.capture import Tap
@@ -47,18 +49,16 @@ _Hook = TypeVar("_Hook", bound=Callable[..., None])
 
 
 def _harmless(hook: _Hook) -> _Hook:
-    """A fault of gradwatch in this hook is logged and ends the watching."""
+    """A fault of gradwatch in this hook is logged, and that is all."""
 
     @functools.wraps(hook)
-    def safe(self: GradWatch, *args: Any, **kwargs: Any) -> None:
+    def safe(*args: Any, **kwargs: Any) -> None:
         try:
-            hook(self, *args, **kwargs)
+            hook(*args, **kwargs)
         except GradWatchError:
             raise
         except Exception:
-            _log.exception("gradwatch failed; training goes on unwatched.")
-            if self._watch is not None:
-                self._watch.end("failed", "gradwatch")
+            _log.exception("gradwatch failed; training goes on.")
 
     return safe  # type: ignore[return-value]
 
@@ -160,8 +160,22 @@ class GradWatch(keras.callbacks.Callback):
         """Keras: a fit begins. Installs the watched step."""
         self._clear_tap()
         watch = self._watch or self._new_watch()
-        watch.begin(self.model, self._planned_steps())
+        try:
+            watch.begin(self.model)
+        except BaseException as error:
+            watch.failed(error)
+            raise
         self._watch = watch
+
+    @_harmless
+    def on_epoch_begin(
+        self, epoch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keras: an epoch begins; the first one tells how many will come."""
+        if self._watch is not None and self._watch.active:
+            params: Mapping[str, Any] = self.params or {}
+            epochs = (params.get("epochs") or 0) - epoch
+            self._watch.epoch_begins(epochs * (params.get("steps") or 0))
 
     def on_train_batch_begin(
         self, batch: int, logs: Mapping[str, Any] | None = None
@@ -177,22 +191,16 @@ class GradWatch(keras.callbacks.Callback):
         """Keras: an epoch and its validation are over."""
         if self._watch is None or not self._watch.active:
             return
-        values = {k: float(v) for k, v in (logs or {}).items()}
-        prefix = "val_"
+        step = self._watch.look()
+        values = dict(_scalars(logs or {}))
+        validation = {
+            k.removeprefix("val_"): v
+            for k, v in values.items()
+            if k.startswith("val_")
+        }
+        metrics = {k: v for k, v in values.items() if not k.startswith("val_")}
         self._watch.pump.put(
-            Epoch(
-                epoch=epoch,
-                step=self._watch.step,
-                time=time.time(),
-                metrics={
-                    k: v for k, v in values.items() if not k.startswith(prefix)
-                },
-                validation={
-                    k.removeprefix(prefix): v
-                    for k, v in values.items()
-                    if k.startswith(prefix)
-                },
-            )
+            Epoch(epoch, step, time.time(), metrics, validation)
         )
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -216,20 +224,19 @@ class GradWatch(keras.callbacks.Callback):
         found = self.model.train_function
         if not isinstance(found, Tap):
             return
-        found.owner.orphaned()
-        if found.installed > self._set:
-            raise GradWatchError(
-                expected(
-                    "callbacks",
-                    "one GradWatch in a fit",
-                    "two",
-                    "One of them is enough: give it all rules and sinks.",
-                )
+        if found.installed <= self._set:
+            found.owner.orphaned()
+            return
+        error = GradWatchError(
+            expected(
+                "callbacks",
+                "one GradWatch in a fit",
+                "two",
+                "One of them is enough: give it all rules and sinks.",
             )
-
-    def _planned_steps(self) -> int:
-        params: Mapping[str, Any] = self.params or {}
-        return (params.get("epochs") or 0) * (params.get("steps") or 0)
+        )
+        found.owner.failed(error)
+        raise error
 
     def _new_watch(self) -> Watch:
         run = new_run(self._name or self.model.name, self._labels)
@@ -261,3 +268,14 @@ class GradWatch(keras.callbacks.Callback):
             FindingsSink(path),
             log,
         ]
+
+
+def _scalars(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yields numbers by name; a metric with several has `/0`, `/1` behind."""
+    for name, value in logs.items():
+        numbers = np.asarray(value, np.float64)
+        if numbers.ndim == 0:
+            yield name, float(numbers)
+        else:
+            for i, number in enumerate(numbers.ravel()):
+                yield f"{name}/{i}", float(number)

@@ -188,15 +188,6 @@ _CATALOGUE = (
 
 # Said better by a family of the catalogue: flags by counters, losses and
 # metrics by one family with the label `split`.
-_SPECIAL = frozenset(
-    {
-        "loss",
-        "nonfinite",
-        "nonfinite_batch",
-        "variable_nonfinite",
-        "update_applied",
-    }
-)
 
 
 def generic_scope(signal: str) -> Scope | None:
@@ -210,7 +201,9 @@ def generic_scope(signal: str) -> Scope | None:
         of the catalogue.
     """
     known = SIGNALS.get(signal)
-    if known is None or known.scope == "epoch" or signal in _SPECIAL:
+    if known is None or known.scope == "epoch" or signal == "loss":
+        return None
+    if known.unit == "flag":  # the counters say it better
         return None
     return known.scope
 

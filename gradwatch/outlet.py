@@ -47,8 +47,7 @@ class Outlet:
 
     def open(self, run: Run, schema: Schema) -> None:
         """Queues `sink.open`."""
-        self._closing = False
-        self._add(lambda: self.sink.open(run, schema), 0)
+        self._add(lambda: self.sink.open(run, schema), 0, closing=False)
 
     def put(self, record: Record) -> None:
         """Queues `sink.write`. Never waits for the sink."""
@@ -57,8 +56,7 @@ class Outlet:
 
     def close(self) -> None:
         """Queues `sink.close`; the thread ends when the queue is empty."""
-        self._closing = True
-        self._add(self.sink.close, 0)
+        self._add(self.sink.close, 0, closing=True)
 
     def join(self, seconds: float) -> bool:
         """Waits for the thread's end after `close`; returns whether it came."""
@@ -67,8 +65,12 @@ class Outlet:
                 lambda: self._thread is None, max(seconds, 0)
             )
 
-    def _add(self, job: Callable[[], None], size: int) -> None:
+    def _add(
+        self, job: Callable[[], None], size: int, closing: bool | None = None
+    ) -> None:
         with self._ready:
+            if closing is not None:
+                self._closing = closing
             self._jobs.append((job, size))
             self._bytes += size
             if self._bytes > self._limit:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gradwatch.interfaces import Rule
 from gradwatch.outlet import Outlet
@@ -66,6 +66,8 @@ class Pump:
         outlets: take every record.
         drain: returns the next Block from the device or `None`.
         executions: returns how often the train function was called.
+        alive: returns whether the fit still runs; asked now and then.
+        left: called on the pump's thread when it does not.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class Pump:
         outlets: Sequence[Outlet],
         drain: Callable[[], Block | None],
         executions: Callable[[], int],
+        alive: Callable[[], bool] = lambda: True,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         self.findings: list[Finding] = []
         self._run = run
@@ -85,34 +89,40 @@ class Pump:
         self._drain = drain
         self._drained = threading.Lock()
         self._executions = executions
+        self._alive = alive
+        self._left = left
         self._phase: Phase = "starting"
         self._inbox: deque[Record | _Opened | _Flush] = deque()
         self._wake = threading.Event()
         self._over = threading.Event()
+        self._ending = False
         self._thread: threading.Thread | None = None
         self._began = self._beaten = 0.0
-        self._schema: Schema | None = None
+        self._facts = _Opened(Anatomy(), Schema())
         self._waiting = 0
         self._lost = 0
         self._faulty = False
 
     def start(self) -> None:
         """Starts the thread; a run may be started again after `stop`."""
-        self._over.clear()
+        self._ending = False
         self._began, self._beaten = time.time(), 0.0
-        self._phase = "starting"
-        if self._schema is None:
-            self._inbox.append(_Opened(Anatomy(), Schema()))
+        self._inbox.append(self._facts)
+        self.phase("starting")
+        self._over = threading.Event()
         self._thread = threading.Thread(
-            target=self._work, name="gradwatch-pump", daemon=True
+            target=self._work,
+            args=(self._over, self._thread),
+            name="gradwatch-pump",
+            daemon=True,
         )
         self._thread.start()
 
     def opened(self, anatomy: Anatomy, schema: Schema) -> None:
         """Takes what the first trace has found out; any thread."""
-        self._phase = "running"
         self._inbox.append(_Opened(anatomy, schema))
         self._inbox.append(Block.empty(len(schema.slots)))
+        self.phase("running")
 
     def put(self, record: Record) -> None:
         """Takes a record; all readings so far come before it. Any thread."""
@@ -123,8 +133,7 @@ class Pump:
     def phase(self, phase: Phase) -> None:
         """Says what the trainer does from now on."""
         self._phase = phase
-        self._beaten = 0.0
-        self._wake.set()
+        self.put(self._new_beat(self._executions()))
 
     def drain(self) -> None:
         """Moves readings from the device into the inbox. Any thread."""
@@ -154,25 +163,29 @@ class Pump:
         """Delivers what is left, says how the run ended and closes the sinks.
 
         Waits at most `seconds` in all; a sink that hangs is left to itself.
+        From the pump's own thread it does not wait at all.
         """
         deadline = time.monotonic() + seconds
         executions = self._executions()
+        self._ending = True  # from here on nothing but the last beat
+        self._phase = phase
         self.drain()
-        last = Beat(
-            time.time(), phase, executions, 0.0, reason, *self._telemetry()
-        )
-        self._inbox.append(last)
+        last = self._new_beat(executions)
+        self._inbox.append(replace(last, next=0.0, reason=reason))
         self._over.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(deadline - time.monotonic())
-        for outlet in self._outlets:
-            outlet.close()
+        if self._thread in (None, threading.current_thread()):
+            return
+        self._thread.join(max(deadline - time.monotonic(), 0))
         for outlet in self._outlets:
             outlet.join(deadline - time.monotonic())
 
-    def _work(self) -> None:
-        while not self._over.is_set():
+    def _work(
+        self, over: threading.Event, previous: threading.Thread | None
+    ) -> None:
+        if previous is not None:
+            previous.join()  # a rule may still hold it up; one at a time
+        while not over.is_set():
             self._wake.wait(_CYCLE_SECONDS)
             self._wake.clear()
             # Counted before the ring is read: all but the last of these
@@ -180,21 +193,26 @@ class Pump:
             executions = self._executions()
             self.drain()
             self._empty_inbox()
-            if not self._over.is_set():
-                self._beat(executions)
+            self._beat(executions)
+            if not self._alive():
+                self._left()
         self._empty_inbox()
+        for outlet in self._outlets:
+            outlet.close()
 
     def _beat(self, executions: int) -> None:
         now = time.time()
         young = now - self._began < _YOUNG_SECONDS
-        if now - self._beaten < _BEAT_SECONDS and not young:
-            return
-        self._beaten = now
+        due = now - self._beaten >= _BEAT_SECONDS or young
+        if due and not self._ending:
+            self._beaten = now
+            self._deliver(self._new_beat(executions))
+
+    def _new_beat(self, executions: int) -> Beat:
+        now = time.time()
         promised = now + _PROMISED_SECONDS
-        phase = self._phase
-        self._deliver(
-            Beat(now, phase, executions, promised, "", *self._telemetry())
-        )
+        telemetry = self._telemetry()
+        return Beat(now, self._phase, executions, promised, "", *telemetry)
 
     def _telemetry(self) -> tuple[dict[str, int], dict[str, int]]:
         """Returns Blocks dropped and errors, by name of sink."""
@@ -221,7 +239,7 @@ class Pump:
             self._deliver(item)
 
     def _open(self, item: _Opened) -> None:
-        self._schema = item.schema
+        self._facts = item
         for rule in list(self._rules):
             with self._off_when_faulty(rule):
                 rule.begin(item.anatomy, item.schema)

@@ -62,6 +62,7 @@ class RunState:
         self._row = np.zeros(0, np.float32)
         self._steps = 0
         self._last_step_time = 0.0
+        self._stepping = False
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._findings: deque[Finding] = deque(maxlen=_FINDINGS)
         self._finding_counts: Counter[tuple[str, str]] = Counter()
@@ -113,6 +114,7 @@ class RunState:
                 self._epoch = record
             else:
                 self._beat = record
+                self._stepping &= record.phase == "running"
 
     def _fold_finding(self, finding: Finding) -> None:
         key = (finding.rule, finding.severity, finding.subject)
@@ -124,12 +126,13 @@ class RunState:
     def _fold_block(self, block: Block) -> None:
         if not len(block):
             return
-        # How long the first step took is not known: nothing came before it.
-        previous = [self._last_step_time] if self._last_step_time else []
+        # How long a step took that follows none, or a pause, is not known.
+        previous = [self._last_step_time] if self._stepping else []
         durations = np.diff(block.times, prepend=previous)
         self._step_time.add(durations.clip(min=0.0))  # a wall clock may go back
         self._steps = int(block.steps[-1]) + 1
         self._last_step_time = float(block.times[-1])
+        self._stepping = True
         self._row = block.values[-1]
         self._history.add(block.steps, block.values[:, self._traced])
         column = self._schema.column
@@ -164,9 +167,16 @@ class RunState:
             if count:
                 self._variable_nonfinite[path] += int(count)
         # Flags do not tell NaN from Inf: all of them count as `nan`.
-        flags = {"weight": "variable_nonfinite", "batch": "nonfinite_batch"}
-        for source, signal in flags.items():
-            columns = list(self._schema.columns(signal).values())
+        flags = {
+            "weight": ("variable_nonfinite", "nonfinite_weight"),
+            "batch": ("nonfinite_batch",),
+        }
+        for source, signals in flags.items():
+            columns = [
+                column
+                for signal in signals
+                for column in self._schema.columns(signal).values()
+            ]
             flagged = (block.values[bad][:, columns] > 0).any(axis=1).sum()
             self._nonfinite[source, "nan"] += int(flagged)
 

@@ -74,8 +74,8 @@ SIGNALS: Mapping[str, Signal] = {
             "nonfinite",
             "flag",
             "run",
-            "1 if the loss, a gradient or assigned state of the step holds "
-            "NaN or Inf.",
+            "1 if the loss, a gradient (or its square, where the optimizer "
+            "needs it) or assigned state of the step holds NaN or Inf.",
         ),
         Signal(
             "nonfinite_batch",
@@ -83,6 +83,13 @@ SIGNALS: Mapping[str, Signal] = {
             "run",
             "1 if the step was not finite and its inputs, targets or sample "
             "weights hold NaN or Inf (looked at only then).",
+        ),
+        Signal(
+            "nonfinite_weight",
+            "flag",
+            "run",
+            "1 if the step was not finite and a trainable weight held NaN or "
+            "Inf already before it (looked at only then).",
         ),
         Signal(
             "variable_nonfinite",

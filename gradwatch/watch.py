@@ -10,12 +10,13 @@ import atexit
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gradwatch.arguments import OnNonfinite
-from gradwatch.capture import Capture
+from gradwatch.capture import Capture, fit_runs
 from gradwatch.errors import NonFiniteError
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.metrics import Endpoint, RunCollector, serve_metrics
@@ -65,6 +66,10 @@ class Watch:
         self._capture: Capture | None = None
         self._latched = -1
         self._closing: threading.Timer | None = None
+        self._planned = False
+        self._thread = 0
+        self._in_fit = False
+        self._lock = threading.Lock()
         self.pump = Pump(
             run,
             rules,
@@ -72,14 +77,15 @@ class Watch:
             [Outlet(sink) for sink in sinks(self.state)],
             lambda: self._capture.drain() if self._capture else None,
             lambda: self._executions,
+            alive=self._fit_runs,
+            left=self.orphaned,
         )
 
-    def begin(self, model: Any, planned_steps: int) -> None:
+    def begin(self, model: Any) -> None:
         """Begins or continues the run with a fit of `model`.
 
         Args:
             model: a compiled `keras.Model`.
-            planned_steps: training batches planned in this fit; 0 = unknown.
 
         Raises:
             GradWatchError: the model cannot be watched; nothing has begun.
@@ -90,12 +96,20 @@ class Watch:
             guarded = self._on_nonfinite != "record"
             kept = Capture(model, guarded, first_step, self)
         self._capture = kept
-        self._latched = -1
-        self._serve()
-        self.pump.start()
-        kept.install(planned_steps)
+        self._latched, self._planned = -1, False
+        self._thread = threading.get_ident()
+        self._in_fit = fit_runs(self._thread)
         self.active = True
         atexit.register(self._interrupted)
+        self._serve()
+        self.pump.start()
+        kept.install()
+
+    def epoch_begins(self, steps: int) -> None:
+        """Takes the number of batches planned from here; 0 = unknown."""
+        if self._capture is not None and not self._planned:
+            self._planned = True
+            self._capture.plan(steps)
 
     def execution_begins(self) -> None:
         """Keras is about to call the train function."""
@@ -103,10 +117,12 @@ class Watch:
         if self._capture is not None:
             self._capture.tap.arm()
 
-    @property
-    def step(self) -> int:
-        """Training batches finished so far."""
-        return self._capture.count if self._capture else 0
+    def look(self) -> int:
+        """Acts on a latch now; returns the batches finished so far."""
+        if self._capture is None:
+            return 0
+        self._capture.look(time.time())
+        return self._capture.count
 
     def opened(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Watcher`."""
@@ -123,7 +139,9 @@ class Watch:
         self._latched = step
         if self._on_nonfinite == "raise":
             self.pump.flush(_FINDING_SECONDS)
-            raise NonFiniteError(step, self._finding(step))
+            error = NonFiniteError(step, self._finding(step))
+            self.failed(error)
+            raise error
         if self._capture is not None:
             self._capture.model.stop_training = True
 
@@ -137,11 +155,13 @@ class Watch:
             self.end("failed", type(error).__name__)
 
     def orphaned(self) -> None:
-        """Ends the run: its fit died, somebody trains the model unwatched."""
-        self.end("failed", "fit ended without a word")
+        """Ends the run if its fit has died without a word."""
+        if not self._fit_runs():
+            self.end("failed", "fit ended without a word")
 
     def finished(self) -> None:
         """Ends the run at the end of `fit`."""
+        self.look()
         if self._latched >= 0:
             self.end("failed", "nonfinite")
         else:
@@ -149,11 +169,12 @@ class Watch:
 
     def end(self, phase: Phase, reason: str) -> None:
         """Puts the model right and closes everything; twice is once."""
-        if self._capture is not None:
-            self._capture.uninstall()
-        if not self.active:
-            return
-        self.active = False
+        with self._lock:
+            if self._capture is not None:
+                self._capture.uninstall()
+            if not self.active:
+                return
+            self.active = False
         atexit.unregister(self._interrupted)
         self.pump.stop(phase, reason, _CLOSING_SECONDS)
         if self.endpoint is not None:
@@ -162,6 +183,10 @@ class Watch:
             )
             self._closing.daemon = True
             self._closing.start()
+
+    def _fit_runs(self) -> bool:
+        """Whether the fit that began may still be running."""
+        return not self._in_fit or fit_runs(self._thread)
 
     def _interrupted(self) -> None:
         self.end("interrupted", "the process ended")

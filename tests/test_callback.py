@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -505,3 +506,149 @@ def test_import_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert float(done.stdout) < 2.0  # a bound for a busy machine
+
+
+class Branches(keras.Model):
+    """Builds one layer in training and another in inference, lazily."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main = keras.layers.Dense(3)
+        self.only_training = keras.layers.Dense(3)
+        self.only_inference = keras.layers.Dense(3)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Adds what the branch gives."""
+        extra = self.only_training if training else self.only_inference
+        return self.main(inputs) + extra(inputs)
+
+
+@pytest.mark.filterwarnings("ignore:`build..` was called on layer 'branches")
+def test_branches_of_a_lazy_model(tmp_path: Path) -> None:
+    """Layers are built as the train step builds them, and no others."""
+    x, _ = data()
+    target = np.ones((len(x), 3))
+    models = []
+    for callbacks in ([], [GradWatch(tmp_path)]):
+        keras.utils.set_random_seed(0)
+        model = Branches()
+        model.compile("adam", "mse")
+        model.fit(x, target, verbose=0, shuffle=False, callbacks=callbacks)
+        models.append(model)
+    plain, watched = models
+    assert len(watched.variables) == len(plain.variables) == 4
+    for a, b in zip(watched.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_users_own_overrides_stay(tmp_path: Path) -> None:
+    """An `apply` or `compute_loss` put on the instance is used and kept."""
+    model = classifier()
+    optimizer = model.optimizer
+    original = optimizer.apply
+
+    def freeze(grads: Any, variables: Any = None) -> Any:
+        return original([tf.zeros_like(g) for g in grads], variables)
+
+    object.__setattr__(optimizer, "apply", freeze)
+    before = [w.numpy() for w in model.trainable_weights]
+    _fit(model, GradWatch(tmp_path), epochs=2)  # 520 rows: traced twice
+    assert vars(optimizer)["apply"] is freeze
+    for now, then in zip(model.trainable_weights, before, strict=True):
+        np.testing.assert_allclose(now, then, atol=1e-7)
+
+
+def test_metrics_with_several_values(tmp_path: Path) -> None:
+    """A metric that is a vector is kept entry by entry, and the run goes on."""
+    model = classifier()
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=[keras.metrics.F1Score(average=None)])
+    x, y = data()
+    watch = GradWatch(tmp_path)
+    model.fit(x, np.eye(3)[y], epochs=2, verbose=0, callbacks=[watch])
+    names = {n for s, n, _ in watch.state["values"] if s == "metric"}
+    assert names == {"loss", "f1_score/0", "f1_score/1", "f1_score/2"}
+    assert watch.state["phase"] == "finished"
+    assert watch.state["steps"] == 34
+
+
+def test_a_fit_that_died_is_noticed(tmp_path: Path) -> None:
+    """Seconds after an exception elsewhere the run is said to be over."""
+    model, watch = classifier(), GradWatch(tmp_path)
+    with pytest.raises(KeyError):
+        _fit(model, watch, Fails("on_epoch_end", KeyError()))
+    deadline = time.monotonic() + 20
+    while watch.state["phase"] != "failed":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert _traces_of_us(model) == []
+    assert watch.state["reason"] == "fit ended without a word"
+    while [t for t in threading.enumerate() if "gradwatch" in t.name]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_training_inside_a_callback(tmp_path: Path) -> None:
+    """`train_on_batch` of a callback is left alone, and watching goes on."""
+    model, watch = classifier(), GradWatch(tmp_path)
+    batch = data(32)
+    extra = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: model.train_on_batch(*batch)
+    )
+    _fit(model, watch, extra, epochs=3)
+    assert watch.state["steps"] == 51
+    assert watch.state["phase"] == "finished"
+    assert int(model.optimizer.iterations) == 54
+
+
+def test_planned_steps_know_where_a_fit_begins(tmp_path: Path) -> None:
+    """`initial_epoch` and steps of earlier fits are counted in."""
+    model, watch = classifier(), GradWatch(tmp_path)
+    _fit(model, watch, epochs=10, initial_epoch=8)
+    assert watch.state["planned_steps"] == watch.state["steps"] == 34
+    _fit(model, watch, epochs=2)
+    assert watch.state["planned_steps"] == watch.state["steps"] == 68
+
+
+def test_pauses_are_no_steps(tmp_path: Path) -> None:
+    """Time between fits and in validation is not a step's time."""
+    model, watch = classifier(), GradWatch(tmp_path)
+    pause = keras.callbacks.LambdaCallback(
+        on_test_begin=lambda _: time.sleep(0.7)
+    )
+    for _ in range(2):
+        _fit(model, watch, pause, epochs=2, validation_split=0.5)
+        time.sleep(0.7)
+    steps = watch.state["step_duration"]
+    assert sum(steps["counts"]) == 4 * 9 - 4  # all but the first of an epoch
+    assert steps["sum"] < 0.7
+
+
+def test_an_optimizer_that_cannot_be_described(tmp_path: Path) -> None:
+    """A `get_config` that fails costs a description, not the watching."""
+    model, watch = classifier(), GradWatch(tmp_path)
+    object.__setattr__(model.optimizer, "get_config", lambda: 1 / 0)
+    for _ in range(2):
+        _fit(model, watch)
+    assert watch.state["steps"] == 34
+    assert watch.state["optimizer"] == "Adam"
+
+
+def test_layers_never_called_cost_nothing(tmp_path: Path) -> None:
+    """Eagerly, a layer that stays unbuilt does not double the forward pass."""
+    calls = []
+
+    class Counts(keras.layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            calls.append(1)
+            return inputs
+
+    inner = [keras.Input((8,)), Counts(), keras.layers.Dense(3)]
+    model = keras.Sequential(inner)
+    model.spare = keras.layers.Dense(2)
+    model.compile("sgd", "mse", run_eagerly=True)
+    calls.clear()
+    x, _ = data()
+    watch = GradWatch(tmp_path)
+    model.fit(x, np.ones((520, 3)), verbose=0, callbacks=[watch])
+    assert len(calls) <= 17 + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,19 @@ def make() -> Iterator[Callable[..., Pump]]:
     pumps: list[Pump] = []
 
     def build(
-        blocks: list[Block],
+        blocks: list[Block],  # on the device as soon as the step is traced
         sinks: list[Keeps],
         rules: Any = (),
         executions: Callable[[], int] = lambda: 0,
     ) -> Pump:
         outlets = [Outlet(sink) for sink in sinks]
-        drain = lambda: blocks.pop(0) if blocks else None  # noqa: E731
-        state = RunState(RUN)
-        pump = Pump(RUN, rules, state, outlets, drain, executions)
+        pump: Pump
+
+        def drain() -> Block | None:
+            traced = pump._facts.schema.slots
+            return blocks.pop(0) if blocks and traced else None
+
+        pump = Pump(RUN, rules, RunState(RUN), outlets, drain, executions)
         pumps.append(pump)
         return pump
 
@@ -125,7 +130,7 @@ def test_a_finding_comes_before_its_block(make: Callable[..., Pump]) -> None:
     pump = make([bad], [sink], default_rules())
     pump.start()
     pump.opened(Anatomy(), SCHEMA)
-    assert pump.flush(10)
+    _until(lambda: pump.findings)
     pump.stop("finished", "", 5.0)
     kinds = [type(r).__name__ for r in sink.records if not isinstance(r, Beat)]
     assert kinds == ["Block", "Finding", "Block"]  # the first has no rows
@@ -249,7 +254,7 @@ def test_a_faulty_rule_is_switched_off(
     pump = make([bad], [sink], [Broken(), *default_rules()])
     pump.start()
     pump.opened(Anatomy(), SCHEMA)
-    assert pump.flush(10)
+    _until(lambda: pump.findings)
     assert [f.rule for f in pump.findings] == ["nonfinite_loss"]
     assert len([r for r in caplog.records if "`broken`" in r.getMessage()]) == 1
 
@@ -270,3 +275,82 @@ def test_beats_come_while_no_step_ends(make: Callable[..., Pump]) -> None:
     beats = [r for r in sink.records if isinstance(r, Beat)]
     assert beats[0].phase == "starting"
     assert all(10 < b.next - b.time < 20 for b in beats)
+
+
+def test_the_last_beat_is_the_last(
+    make: Callable[..., Pump], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the threads run, no beat of a running run follows the last."""
+    sink = Keeps()
+    pump = make([], [sink])
+    pump.start()
+    _until(lambda: sink.records)
+    at_once = pump._over.set
+
+    def late() -> None:
+        time.sleep(0.7)
+        at_once()
+
+    monkeypatch.setattr(pump._over, "set", late)
+    pump.stop("finished", "", 5.0)
+    beats = [r.phase for r in sink.records if isinstance(r, Beat)]
+    assert beats[-1] == "finished"
+    assert beats.count("finished") == 1
+
+
+def test_never_two_threads_at_once(make: Callable[..., Pump]) -> None:
+    """A run that starts again waits for a rule that still holds it up."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    class Slow:
+        name, severity, needs = "slow", "info", ()
+        meaning = advice = ""
+
+        def begin(self, anatomy: Anatomy, schema: Schema) -> None: ...
+
+        def check(self, record: Record) -> Iterator[Finding]:
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.2)
+            inside.pop()
+            yield from ()
+
+    sink = Keeps()
+    pump = make([], [sink], [Slow()])
+    for _ in range(3):
+        pump.start()
+        pump.opened(Anatomy(), SCHEMA)
+        pump.stop("finished", "", 0.05)
+    pump.start()
+    pump.stop("failed", "", 20.0)
+    assert max(most) == 1
+    phases = [r.phase for r in sink.records if isinstance(r, Beat)]
+    assert phases.count("finished") == 3
+    assert phases[-1] == "failed"
+
+
+def test_a_sink_is_opened_again_before_it_is_written(
+    make: Callable[..., Pump],
+) -> None:
+    """After `close` nothing is written until the next `open`."""
+    events: list[str] = []
+
+    class Strict(Keeps):
+        def open(self, run: Run, schema: Schema) -> None:
+            events.append("open")
+
+        def write(self, record: Record) -> None:
+            events.append("write")
+
+        def close(self) -> None:
+            events.append("close")
+
+    pump = make([], [Strict()])
+    for _ in range(2):
+        pump.start()
+        pump.stop("finished", "", 5.0)
+    after_close = [b for a, b in pairwise(events) if a == "close"]
+    assert after_close == ["open"]
+    assert events[0] == "open"
+    assert events[-1] == "close"

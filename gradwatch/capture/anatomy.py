@@ -6,6 +6,7 @@ Read in Keras 3.15.1: `layers/layer.py` (_flatten_layers, variables),
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ def anatomy(model: Any, planned_steps: int) -> Anatomy:
         ),
         loss=_plain(model.loss),
         metrics=tuple(m.name for m in model.metrics),
-        optimizer=_optimizer(model.optimizer),
+        optimizer=_config(model.optimizer),
         planned_steps=planned_steps,
         mode={
             "jit_compile": bool(model.jit_compile),
@@ -84,9 +85,12 @@ def _scale(variable: Any) -> float:
     return float(norm) / size**0.5
 
 
-def _optimizer(optimizer: Any) -> dict[str, Any]:
-    config = {k: _plain(v) for k, v in optimizer.get_config().items()}
-    return {"class_name": type(optimizer).__name__, **config}
+def _config(thing: Any) -> dict[str, Any]:
+    """Class and configuration; a user's `get_config` may fail."""
+    config: dict[str, Any] = {"class_name": type(thing).__name__}
+    with contextlib.suppress(Exception):
+        config |= {k: _plain(v) for k, v in thing.get_config().items()}
+    return config
 
 
 def _name(thing: Any) -> str:
@@ -104,8 +108,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, keras.losses.Loss):
-        config = {k: _plain(v) for k, v in value.get_config().items()}
-        return {"class_name": type(value).__name__, **config}
+        return _config(value)
     if isinstance(value, np.generic):
         return value.item()
     return _name(value)

@@ -45,7 +45,7 @@ class Watcher(Protocol):
         """`error` is passing through the train function."""
 
     def orphaned(self) -> None:
-        """An unwatched `fit` runs on the model: this run is over."""
+        """Somebody trains the model unwatched; is this run's fit over?"""
 
 
 class Capture:
@@ -80,19 +80,19 @@ class Capture:
         self._late = 0
         self.tap = Tap(model._make_function(self._step), self.original, self)
 
-    def install(self, planned_steps: int) -> None:
-        """Puts the tap into the model.
-
-        Args:
-            planned_steps: training batches planned in this fit; 0 = unknown.
-        """
-        self._planned_steps = planned_steps and self.count + planned_steps
+    def install(self) -> None:
+        """Puts the tap into the model."""
         if self._ring is not None:
             self._ring.release_latch()
-            self._tell_opened()
         self._ends = deque([(self._read, time.time())])
         self.tap.installed = time.monotonic_ns()
         self.model.train_function = self.tap
+
+    def plan(self, steps: int) -> None:
+        """Takes the number of training batches to come; 0 = unknown."""
+        self._planned_steps = steps and self.count + steps
+        if self._ring is not None:
+            self._tell_opened()
 
     def fits(self, model: Any) -> bool:
         """Whether Keras would use its own train function again, as it is."""
@@ -140,14 +140,20 @@ class Capture:
             self.tap.function = self.model._make_function(self._step)
         self._unsynced += self._executes
         if (
-            not ring.on_cpu
-            and ended - self._synced < _SYNC_SECONDS
-            and 4 * self._unsynced < ring.capacity
+            ring.on_cpu
+            or ended - self._synced >= _SYNC_SECONDS
+            or 4 * self._unsynced >= ring.capacity
         ):
+            self.look(ended)
+
+    def look(self, now: float) -> None:
+        """Looks at the device's counters now, `now` in Unix seconds."""
+        ring = self._ring
+        if ring is None:
             return
-        self._synced, self._unsynced = ended, 0
+        self._synced, self._unsynced = now, 0
         count, latched = ring.progress()
-        self._ends.append((count, ended))
+        self._ends.append((count, now))
         if count - self._read >= ring.capacity // 2:
             self._watcher.half_full()
         if latched >= 0:

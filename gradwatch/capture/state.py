@@ -19,7 +19,7 @@ from tensorflow.python.framework.auto_control_deps_utils import (
     get_read_write_resource_inputs,
 )
 
-__all__ = ["StateAtStart", "state_variables", "written"]
+__all__ = ["StateAtStart", "state_variables"]
 
 
 class StateAtStart:
@@ -30,58 +30,80 @@ class StateAtStart:
     """
 
     def __init__(self, variables: Iterable[Any]) -> None:
-        # The bare operation: a read whose output nothing uses is pruned from
-        # the graph, and `read_value()` uses it at once.
-        self._values: dict[int, tuple[Any, Any]] = {
-            id(v): (
-                v,
-                tf.raw_ops.ReadVariableOp(
-                    resource=v.value.handle, dtype=v.value.dtype
-                ),
-            )
-            for v in variables
-        }
+        self._values: dict[int, tuple[Any, Any]] = {}
+        self._scanned = 0
+        self._writers: dict[str, list[str]] = {}
+        self.read(variables)
+
+    def read(self, variables: Iterable[Any]) -> None:
+        """Reads those not read yet; the step has not assigned them so far."""
+        for variable in variables:
+            if id(variable) not in self._values:
+                # The bare operation: a read whose output nothing uses is
+                # pruned from the graph, and `read_value()` uses it at once.
+                value = tf.raw_ops.ReadVariableOp(
+                    resource=variable.value.handle, dtype=variable.value.dtype
+                )
+                self._values[id(variable)] = (variable, value)
+
+    def __getitem__(self, variable: Any) -> Any:
+        """Its value at the start of the step."""
+        return self._values[id(variable)][1]
 
     def written(self) -> list[Any]:
-        """Returns the variables read that the trace so far has assigned.
+        """Returns the variables read that the step may have assigned so far.
 
-        Eagerly nothing is known about assigns and all are returned.
+        While a graph is being built these are those that it assigns; eagerly
+        nothing is known about assigns and all are returned.
         """
         variables = [variable for variable, _ in self._values.values()]
-        return variables if tf.executing_eagerly() else written(variables)
+        if tf.executing_eagerly():
+            return variables
+        return self._assigned(variables, but=())
+
+    def missed(
+        self, variables: Iterable[Any], but: Collection[str]
+    ) -> list[Any]:
+        """Returns those that the graph assigns although they were not read.
+
+        Args:
+            variables: `keras.Variable`s.
+            but: names of operations whose assigns do not count.
+        """
+        if tf.executing_eagerly():
+            return []
+        unread = [v for v in variables if id(v) not in self._values]
+        return self._assigned(unread, but)
 
     def put_back(self, variables: Iterable[Any]) -> None:
         """Assigns to `variables` their values at the start of the step."""
         for variable in variables:
-            variable.value.assign(self._values[id(variable)][1])
+            variable.value.assign(self[variable])
 
-    def __contains__(self, variable: Any) -> bool:
-        """Whether the variable was read."""
-        return id(variable) in self._values
+    def _assigned(
+        self, variables: Iterable[Any], but: Collection[str]
+    ) -> list[Any]:
+        graph = tf.compat.v1.get_default_graph()
+        operations = graph.get_operations()
+        for op in operations[self._scanned :]:
+            for handle in get_read_write_resource_inputs(op)[1]:
+                self._writers.setdefault(handle.name, []).append(op.name)
+        self._scanned = len(operations)
+        inside = {id(outer): inner.name for outer, inner in graph.captures}
 
+        def assigned(variable: Any) -> bool:
+            name = inside.get(id(variable.value.handle), "")
+            return any(op not in but for op in self._writers.get(name, ()))
 
-def written(variables: Iterable[Any], but: Collection[str] = ()) -> list[Any]:
-    """Returns those of `variables` that the graph being built assigns.
-
-    Args:
-        variables: `keras.Variable`s.
-        but: names of operations whose assigns do not count.
-    """
-    graph = tf.compat.v1.get_default_graph()
-    assigned: set[str] = set()
-    for op in graph.get_operations():
-        if op.name not in but:
-            _, handles = get_read_write_resource_inputs(op)
-            assigned |= {handle.name for handle in handles}
-    inside = {id(outer): inner.name for outer, inner in graph.captures}
-    return [v for v in variables if inside.get(id(v.value.handle)) in assigned]
+        return [variable for variable in variables if assigned(variable)]
 
 
 def state_variables(model: Any) -> list[Any]:
-    """Returns what a step of `model` assigns outside of the optimizer.
+    """Returns what a step of `model` may assign outside of the optimizer.
 
     Variables made as state (BatchNorm statistics, seeds, counters) and those
-    of metrics; weights of frozen layers are not among them.
+    of metrics. Weights are not among them, since each read costs; eagerly,
+    where reading is only a reference and assigns cannot be seen, they are.
     """
     made = [
         variable
@@ -91,4 +113,6 @@ def state_variables(model: Any) -> list[Any]:
             *(seed.state for seed in layer._seed_generators),
         )
     ]
+    if tf.executing_eagerly():
+        made += model.variables
     return list({id(v): v for v in [*made, *model.metrics_variables]}.values())

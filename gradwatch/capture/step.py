@@ -1,10 +1,10 @@
 """The watched train step: what Keras traces instead of `model.train_step`.
 
 While the step is being traced (eagerly: while it runs), instance attributes
-stand before `optimizer.apply` and `model.compute_loss`; afterwards the
-instances are as before. Read in Keras 3.15.1: `backend/tensorflow/trainer.py`
-(train_step), `trainers/trainer.py` (compute_loss, _symbolic_build),
-`optimizers/base_optimizer.py` (apply).
+stand before `optimizer.apply`, `model.compute_loss` and
+`model.compute_metrics`; afterwards the instances are as before. Read in Keras
+3.15.1: `backend/tensorflow/trainer.py` (train_step), `trainers/trainer.py`
+(compute_loss, compute_metrics), `optimizers/base_optimizer.py` (apply).
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from gradwatch.capture.anatomy import subjects
+from gradwatch.capture.build import build_layers, build_metrics
 from gradwatch.capture.ring import Ring
-from gradwatch.capture.state import StateAtStart, state_variables, written
+from gradwatch.capture.state import StateAtStart, state_variables
 from gradwatch.capture.verdict import HEAD, Step, judge
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.signals import Slot
@@ -26,6 +28,13 @@ from gradwatch.signals import Slot
 __all__ = ["WatchedStep"]
 
 _log = logging.getLogger(__name__)
+_MISSING = object()
+_NOTHING_TO_TRAIN = expected(
+    "model",
+    "at least one trainable variable",
+    "{}",
+    "Set `trainable = True` on a layer and compile again.",
+)
 
 
 class WatchedStep:
@@ -50,28 +59,27 @@ class WatchedStep:
     ) -> None:
         self.model = model
         self.guarded = guarded
+        self.late: list[Any] = []
         self._open_ring = open_ring
         self._ring: Ring | None = None
         self._slots: tuple[Slot, ...] = ()
-        self.late: list[Any] = []
+        self._built = False
         self._blind = False
 
     def __call__(self, data: Any) -> Any:
         """Runs `model.train_step(data)`, watched. Keras calls this."""
-        if self._blind:
+        trace: _Trace | None = None
+        with self._blind_when_faulty():
+            trace = self._begin(data)
+        if self._blind or trace is None:
             return self.model.train_step(data)
-        _build(self.model, data)
-        trace = _Trace(self, data)
         with trace.hooks():
             outputs = self.model.train_step(data)
         if not self.model.trainable_variables:
             raise GradWatchError(_NOTHING_TO_TRAIN.format(self.model.name))
-        if self._blind:
-            return outputs
-        if trace.write_row is None:
-            self.go_blind("`optimizer.apply` was not called in the train step")
-        else:
-            trace.finish()
+        with self._blind_when_faulty():
+            if not self._blind:
+                trace.finish()
         return outputs
 
     def ring(self, slots: tuple[Slot, ...]) -> Ring:
@@ -98,39 +106,46 @@ class WatchedStep:
 
     def go_blind(self, why: str) -> None:
         """Gives up measuring; training goes on as if unwatched."""
+        if not self._blind:
+            _log.warning("gradwatch measures nothing in this run: %s.", why)
         self._blind = True
-        _log.warning("gradwatch measures nothing in this run: %s.", why)
 
+    def _begin(self, data: Any) -> _Trace:
+        if not self._built:
+            self._built = True
+            build_layers(self.model, data)
+        return _Trace(self, data)
 
-_NOTHING_TO_TRAIN = expected(
-    "model",
-    "at least one trainable variable",
-    "{}",
-    "Set `trainable = True` on a layer and compile again.",
-)
+    @contextlib.contextmanager
+    def _blind_when_faulty(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.go_blind(f"{type(error).__name__}: {error}")
 
 
 class _Trace:
     """One trace of the step (eagerly: one run of it)."""
 
     def __init__(self, step: WatchedStep, data: Any) -> None:
-        model = step.model
         self._step = step
-        self._model = model
-        self._state = StateAtStart([*state_variables(model), *step.late])
+        self._model = step.model
+        self._state = StateAtStart([*state_variables(step.model), *step.late])
         self._data = data
         self._loss: Any = None
         self._allowed: Any = None
         self._guard: set[str] = set()
-        self.write_row: Callable[[], None] | None = None
+        self._write: Callable[[], None] | None = None
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
         """Instance attributes that stand before Keras' methods meanwhile."""
         hooked = (
             (self._model, "compute_loss", self._compute_loss),
+            (self._model, "compute_metrics", self._compute_metrics),
             (self._model.optimizer, "apply", self._apply),
         )
+        own = [vars(owner).get(name, _MISSING) for owner, name, _ in hooked]
         # `object.__setattr__` keeps Keras' tracking out of it.
         for owner, name, hook in hooked:
             original = getattr(owner, name)
@@ -138,12 +153,21 @@ class _Trace:
         try:
             yield
         finally:
-            for owner, name, _ in hooked:
-                object.__delattr__(owner, name)
+            for (owner, name, _), value in zip(hooked, own, strict=True):
+                if value is _MISSING:
+                    object.__delattr__(owner, name)
+                else:
+                    object.__setattr__(owner, name, value)
 
     def _compute_loss(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         self._loss = original(*args, **kwargs)
         return self._loss
+
+    def _compute_metrics(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        build_metrics(self._model, original, args, kwargs)
+        # Those made just now are read at the last moment before they change.
+        self._state.read(self._model.metrics_variables)
+        return original(*args, **kwargs)
 
     def _apply(
         self, original: Any, grads: Any, trainable_variables: Any = None
@@ -183,71 +207,75 @@ class _Trace:
         """Measures the step and decides whether it may change the model."""
         names = subjects(self._model)
         pairs = [(g, v) for g, v in zip(grads, variables) if g is not None]
-        state = self._watched_state(names)
+        state = [
+            v
+            for v in self._state.written()
+            if id(v) in names and v.value.dtype.is_floating and not v.trainable
+        ]
         slots = (
             *(Slot(signal) for signal in HEAD),
-            *(Slot("variable_gradient_norm", names[id(v)]) for _, v in pairs),
+            *(
+                Slot("variable_gradient_norm", names.get(id(v), v.path))
+                for _, v in pairs
+            ),
             *(Slot("variable_nonfinite", names[id(v)]) for v in state),
         )
         ring = self._step.ring(slots)
         count, latched = ring.status()
-        verdict = judge(
-            Step(
-                loss=tf.reduce_sum(self._loss),
-                gradients=[g for g, _ in pairs],
-                state=[v.value for v in state],
-                batch=self._data,
-            ),
-            latched >= 0,
-            self._step.guarded,
+        step = Step(
+            loss=tf.reduce_sum(self._loss),
+            gradients=[g for g, _ in pairs],
+            weights=[v.value for _, v in pairs],
+            state=[(self._state[v], v.value) for v in state],
+            batch=self._data,
+            squared=_squares(self._model.optimizer),
         )
+        verdict = judge(step, latched >= 0, self._step.guarded)
         self._allowed = verdict.allowed
         if self._step.guarded:
             stops = verdict.bad & (latched < 0)
             latched = tf.where(stops, count, latched)
         row = self._step.row(slots, verdict.values)
-        self.write_row = lambda: ring.write(row, count, latched)
-
-    def _watched_state(self, names: dict[int, str]) -> list[Any]:
-        """Float state of the model (metrics not) assigned before `apply`."""
-        return [
-            v
-            for v in self._state.written()
-            if id(v) in names and v.value.dtype.is_floating
-        ]
+        self._write = lambda: ring.write(row, count, latched)
 
     def finish(self) -> None:
         """Puts state back if the step was bad, and writes the reading."""
+        if self._write is None:
+            self._step.go_blind("the train step never called `optimizer.apply`")
+            return
         if self._step.guarded:
-            if not tf.executing_eagerly():
-                self._note_late()
+            weights = self._model.variables
+            self._step.late += self._state.missed(weights, but=self._guard)
             assigned = self._state.written()
             tf.cond(
-                self._allowed,
-                lambda: None,
-                lambda: self._state.put_back(assigned),
+                self._allowed, lambda: None, lambda: self._put_back(assigned)
             )
-        assert self.write_row is not None
-        self.write_row()
+        self._write()
 
-    def _note_late(self) -> None:
-        """Notes weights that something else than the optimizer assigns."""
-        self._step.late += [
-            v
-            for v in written(self._model.variables, but=self._guard)
-            if v not in self._state
-        ]
+    def _put_back(self, assigned: list[Any]) -> None:
+        """Undoes assigns, but those to metrics that had counted nothing yet.
+
+        These would show 0 for an epoch whose first step was bad, a best loss
+        that never was; as the bad step left them, they show NaN.
+        """
+        metrics = {id(v) for v in self._model.metrics_variables}
+        self._state.put_back(v for v in assigned if id(v) not in metrics)
+        counts = [v for v in assigned if id(v) in metrics]
+        tracker = self._model._loss_tracker
+        if tracker is None or id(tracker.count) not in map(id, counts):
+            self._state.put_back(counts)
+            return
+        tf.cond(
+            self._state[tracker.count] > 0,
+            lambda: self._state.put_back(counts),
+            lambda: None,
+        )
 
 
-def _build(model: Any, data: Any) -> None:
-    """Makes all variables now, so that they can be read before the step.
-
-    A model without an `Input` layer and compiled metrics would make theirs in
-    the middle of the first trace. Where Keras cannot do it ahead, they still
-    do, and a bad very first step is not kept out of them.
-    """
-    with contextlib.suppress(Exception):
-        model._symbolic_build(data_batch=data)
+def _squares(optimizer: Any) -> bool:
+    """Whether the optimizer squares gradients, so that 1e20 is Inf to it."""
+    plain = isinstance(optimizer, keras.optimizers.SGD | keras.optimizers.Lion)
+    return bool(not plain or optimizer.clipnorm or optimizer.global_clipnorm)
 
 
 def _before(hook: Callable[..., Any], original: Callable[..., Any]) -> Any:

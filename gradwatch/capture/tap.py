@@ -29,7 +29,7 @@ class Tapped(Protocol):
         """`error` is passing through the train function."""
 
     def orphaned(self) -> None:
-        """Somebody else's `fit` found the tap in the model: take it out."""
+        """Somebody else calls the tap: take it out if its own fit is over."""
 
 
 class Tap:
@@ -64,7 +64,8 @@ class Tap:
         """Runs one execution; Keras' `fit` calls this."""
         if not self._armed:
             # A fit died outside of its step, and now an unwatched fit (or
-            # `train_on_batch`) runs with what it left behind.
+            # `train_on_batch`) runs with what it left behind. Or a callback
+            # trains on its own, in the middle of ours.
             self.owner.orphaned()
             return self._original(iterator)
         self._armed = False

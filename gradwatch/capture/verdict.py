@@ -22,6 +22,7 @@ HEAD = (
     "gradient_norm",
     "nonfinite",
     "nonfinite_batch",
+    "nonfinite_weight",
     "update_applied",
 )
 """Run-scoped signals that a verdict's values begin with."""
@@ -39,25 +40,32 @@ class Step(NamedTuple):
         loss: float scalar.
         gradients: G float tensors of any shape or `tf.IndexedSlices`, unscaled,
             whose duplicate rows are summed first, as the optimizer does.
-        state: S float tensors that the forward pass has assigned.
+        weights: float tensors, the variables of these gradients.
+        state: S pairs of float tensors: what the forward pass has assigned,
+            before and after.
         batch: any nest of tensors.
+        squared: whether the optimizer squares gradients, in their own dtype.
     """
 
     loss: Any
     gradients: Sequence[Any]
-    state: Sequence[Any]
+    weights: Sequence[Any]
+    state: Sequence[tuple[Any, Any]]
     batch: Any
+    squared: bool
 
 
 class Verdict(NamedTuple):
     """What is found.
 
     Attributes:
-        values: float32 `[5 + G + S]`: `HEAD`, then the norm of each gradient,
+        values: float32 `[6 + G + S]`: `HEAD`, then the norm of each gradient,
             then 1 for each state that is not finite. The norm of a tensor that
             holds NaN or Inf is NaN or Inf; a norm above 3.4e38 is Inf although
             the entries may be finite, and `nonfinite` tells.
-        bad: bool scalar, whether loss, a gradient or state is not finite.
+        bad: bool scalar, whether loss, a gradient, a gradient's square that the
+            optimizer needs, or state is not finite. An entry of state that was
+            not finite before the step (a mask of -inf) does not count.
         allowed: bool scalar, whether the step may change the model.
     """
 
@@ -78,7 +86,8 @@ def judge(step: Step, latched: Any, guarded: bool) -> Verdict:
         merge_duplicates(g) if isinstance(g, tf.IndexedSlices) else g
         for g in step.gradients
     ]
-    halves = [_half_square(t) for t in (*dense, *step.state)]
+    state = [now for _, now in step.state]
+    halves = [_half_square(t) for t in (*dense, *state)]
     squares = 2 * tf.stack([*halves, _half_square(step.loss)])
     least = [_LOWEST] * len(dense) + [-1.0] * (len(step.state) + 1)
     sure = tf.reduce_all((squares > least) & (squares < _HIGHEST))
@@ -87,7 +96,7 @@ def judge(step: Step, latched: Any, guarded: bool) -> Verdict:
         *tf.cond(
             sure & ~latched,
             lambda: _healthy(step, gradients),
-            lambda: _settled(step, dense, latched, guarded),
+            lambda: _settled(step, dense, gradients, latched, guarded),
         )
     )
 
@@ -106,8 +115,9 @@ def merge_duplicates(slices: Any) -> Any:
     order = tf.argsort(slices.indices)
     indices = tf.gather(slices.indices, order)
     starts = tf.cast(indices[1:] != indices[:-1], tf.int32)
-    segments = tf.pad(tf.cumsum(starts), [[1, 0]])
     rows = tf.gather(slices.values, order)
+    # Cut for the batch that looks nothing up: no rows, no first segment.
+    segments = tf.pad(tf.cumsum(starts), [[1, 0]])[: tf.shape(rows)[0]]
     return tf.math.unsorted_segment_sum(rows, segments, tf.shape(rows)[0])
 
 
@@ -124,6 +134,7 @@ def _healthy(step: Step, squares: Any) -> tuple[Any, Any, Any]:
         tf.sqrt(tf.reduce_sum(squares)),
         0.0,
         0.0,
+        0.0,
         1.0,
     ]
     flags = tf.zeros(len(step.state))
@@ -132,22 +143,23 @@ def _healthy(step: Step, squares: Any) -> tuple[Any, Any, Any]:
 
 
 def _settled(
-    step: Step, dense: Sequence[Any], latched: Any, guarded: bool
+    step: Step, dense: Sequence[Any], squares: Any, latched: Any, guarded: bool
 ) -> tuple[Any, Any, Any]:
     norms = [tf.norm(tf.cast(t, tf.float64)) for t in dense]
     each = tf.stack([tf.zeros((), tf.float64), *norms])[1:]
-    state = [_all_finite(t) for t in step.state]
-    fine = tf.stack([True, *state])[1:]
-    finite = tf.math.is_finite(
-        tf.stack([tf.cast(step.loss, tf.float64), *norms])
-    )
-    bad = ~(tf.reduce_all(finite) & tf.reduce_all(fine))
+    kept = [_finite_where_it_was(*pair) for pair in step.state]
+    fine = tf.stack([True, *kept])[1:]
+    sums = tf.stack([tf.cast(step.loss, tf.float64), *norms])
+    bad = ~(_all_finite(sums) & tf.reduce_all(fine))
+    if step.squared:
+        bad |= ~_all_finite(squares)
     allowed = ~(bad | latched) if guarded else tf.constant(True)
     head = [
         tf.cast(step.loss, tf.float32),
         tf.cast(tf.norm(each), tf.float32),
         tf.cast(bad, tf.float32),
-        tf.cast(bad & ~_batch_finite(step.batch), tf.float32),
+        tf.cast(bad & ~_floats_finite(step.batch), tf.float32),
+        tf.cast(bad & ~_floats_finite(step.weights), tf.float32),
         tf.cast(allowed, tf.float32),
     ]
     flags = tf.cast(~fine, tf.float32)
@@ -155,14 +167,19 @@ def _settled(
     return values, bad, allowed
 
 
+def _finite_where_it_was(before: Any, now: Any) -> Any:
+    return tf.reduce_all(tf.math.is_finite(now) | ~tf.math.is_finite(before))
+
+
 def _all_finite(tensor: Any) -> Any:
     return tf.reduce_all(tf.math.is_finite(tensor))
 
 
-def _batch_finite(batch: Any) -> Any:
+def _floats_finite(nest: Any) -> Any:
+    """Whether all float tensors of a nest are finite."""
     floats = [
         tf.convert_to_tensor(leaf)
-        for leaf in tf.nest.flatten(batch, expand_composites=True)
+        for leaf in tf.nest.flatten(nest, expand_composites=True)
         if leaf is not None and leaf.dtype.is_floating
     ]
     return tf.reduce_all(tf.stack([True, *map(_all_finite, floats)]))

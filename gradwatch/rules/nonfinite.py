@@ -28,6 +28,11 @@ from gradwatch.records import (
 __all__ = ["NonfiniteGradient", "NonfiniteLoss", "NonfiniteWeight"]
 
 _QUIET = 64
+_SQUARABLE = 1.8e19  # the square of more than this is Inf in float32
+_OVERFLOW = (
+    "The training diverges: lower the learning rate, clip by value, or scale "
+    "inputs and loss down."
+)
 _CLEAN_DATA = (
     "Find NaN or Inf in the inputs, targets or sample weights of this batch "
     "and drop or fill them before training."
@@ -39,6 +44,7 @@ _NEEDS = (
     "loss",
     "nonfinite",
     "nonfinite_batch",
+    "nonfinite_weight",
     "variable_gradient_norm",
     "variable_nonfinite",
     "update_applied",
@@ -55,6 +61,7 @@ class _Incidents:
         self._flag = schema.column("nonfinite")
         self._loss = schema.column("loss")
         self._batch = schema.column("nonfinite_batch")
+        self._lost = schema.column("nonfinite_weight")
         self._applied = schema.column("update_applied")
         self._gradients = schema.columns("variable_gradient_norm")
         self._weights = schema.columns("variable_nonfinite")
@@ -72,27 +79,29 @@ class _Incidents:
         self._quiet += len(record) - previous - 1
 
     def _facts(self, row: NDArray[np.float32]) -> dict[str, Any]:
+        def flag(column: int | None) -> bool:
+            return column is not None and bool(row[column])
+
         loss = float(row[self._loss]) if self._loss is not None else 0.0
-        gradients = {
-            path: float(row[i])
-            for path, i in self._gradients.items()
-            if not np.isfinite(row[i])
-        }
+        norms = {path: float(row[i]) for path, i in self._gradients.items()}
+        gradients = {k: v for k, v in norms.items() if not np.isfinite(v)}
+        overflows = {k: v for k, v in norms.items() if v > _SQUARABLE}
         weights = [path for path, i in self._weights.items() if row[i]]
         source: _Source = "weight"
-        if not np.isfinite(loss):
-            source = "loss"
-        elif gradients:
-            source = "gradient"
-        applied = self._applied is None or bool(row[self._applied])
+        if not flag(self._lost):
+            if not np.isfinite(loss):
+                source = "loss"
+            elif gradients or (overflows and not weights):
+                source = "gradient"
         return {
             "source": source,
             "loss": loss,
-            "gradients": gradients,
+            "gradients": gradients or overflows,
             "variables": len(self._gradients),
             "weights": weights,
-            "batch": self._batch is not None and bool(row[self._batch]),
-            "update_applied": applied,
+            "batch": flag(self._batch),
+            "lost": flag(self._lost),
+            "update_applied": self._applied is None or flag(self._applied),
         }
 
 
@@ -120,14 +129,10 @@ class _Nonfinite:
                 yield self._finding(step, facts)
 
     def _finding(self, step: int, facts: dict[str, Any]) -> Finding:
-        kept = (
-            "The update was applied: the weights are lost."
-            if facts["update_applied"]
-            else "The update was dropped: the weights are those before it."
-        )
+        subject, what = self._say(facts)
+        causes, advice = self._why(facts)
         data = ", because the batch itself holds NaN or Inf"
         data = data if facts["batch"] else ""
-        subject, what = self._say(facts)
         return Finding(
             rule=self.name,
             severity=self.severity,
@@ -142,10 +147,19 @@ class _Nonfinite:
                 "nonfinite_batch": facts["batch"],
                 "update_applied": facts["update_applied"],
             },
-            causes=("data",) if facts["batch"] else (),
-            message=f"{what} at step {step}{data}. {kept}",
-            advice=_CLEAN_DATA if facts["batch"] else self.advice,
+            causes=causes,
+            message=f"{what} at step {step}{data}. {_left(facts)}",
+            advice=advice,
         )
+
+    def _why(self, facts: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+        """Returns causes and advice."""
+        if facts["batch"]:
+            return ("data",), _CLEAN_DATA
+        finite = np.isfinite([facts["loss"], *facts["gradients"].values()])
+        if finite.all() and not facts["weights"]:
+            return ("overflow",), _OVERFLOW
+        return (), self.advice
 
     def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
         """Returns the subject and what is wrong, without the step."""
@@ -193,19 +207,24 @@ class NonfiniteGradient(_Nonfinite):
         which = _list(paths)
         if len(paths) == facts["variables"]:
             which = f"all {len(paths)} variables ({which})"
+        norms = list(facts["gradients"].values())
+        what = f"became {_kind(norms)}"
+        if np.isfinite(norms).all():
+            what = f"grew to {max(norms):.2g}, whose square overflows,"
         return paths[0], (
-            f"The gradient of {which} became "
-            f"{_kind(facts['gradients'].values())} while the loss was still "
+            f"The gradient of {which} {what} while the loss was still "
             f"{facts['loss']:.4g}"
         )
 
 
 class NonfiniteWeight(_Nonfinite):
-    """State of the model becomes NaN or Inf with finite loss and gradients.
+    """Variables of the model become NaN or Inf before loss or gradients do.
 
     Definition: a non-trainable variable (BatchNorm statistics, a counter) is
-    assigned NaN or Inf by a step whose loss and gradients are finite.
-    Threshold: none, a single entry counts.
+    assigned NaN or Inf by a step whose loss and gradients are finite; or a
+    step is not finite and trainable weights were not already before it, since
+    an update of finite gradients has overflowed. Threshold: none, a single
+    entry counts.
     """
 
     name = "nonfinite_weight"
@@ -217,8 +236,19 @@ class NonfiniteWeight(_Nonfinite):
     _source: _Source = "weight"
 
     def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
+        if facts["lost"]:
+            return "weights", "Trainable weights held NaN or Inf already"
         paths = facts["weights"] or ["state"]
-        return paths[0], f"The step assigned NaN or Inf to {_list(paths)}"
+        return paths[0], f"NaN or Inf was assigned to {_list(paths)}"
+
+
+def _left(facts: dict[str, Any]) -> str:
+    """Says what has become of the weights."""
+    if facts["lost"]:
+        return "An earlier update has overflowed: the weights are lost."
+    if facts["update_applied"]:
+        return "The update was applied: the weights are lost."
+    return "The update was dropped: the weights are those before it."
 
 
 def _list(paths: list[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gradwatch import GradWatch, NonFiniteError
+from gradwatch.capture.ring import Ring
 from tests.capture.test_fit import Recorder
 from tests.models import (
     BATCH,
@@ -79,22 +80,136 @@ def test_the_very_first_step_of_a_lazy_model(tmp_path: Path) -> None:
     assert int(model.optimizer.iterations) == 0
 
 
-def test_weights_assigned_in_the_forward_pass(tmp_path: Path) -> None:
-    """SpectralNormalization overwrites its kernel; it is put back as well."""
-    for jit in (False, True):
-        keras.utils.set_random_seed(0)
-        inner = keras.layers.Dense(8, name="inner")
-        layers = [
-            keras.Input((8,)),
-            keras.layers.SpectralNormalization(inner),
-            keras.layers.Dense(3),
-        ]
-        model = keras.Sequential(layers)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile("sgd", loss, jit_compile=jit)
-        x, y = _hurt()
-        _train(model, GradWatch(tmp_path), x, y)
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("mode", MODES[::2], ids=str)
+def test_weights_assigned_in_the_forward_pass(
+    mode: Mode, trainable: bool, tmp_path: Path
+) -> None:
+    """A layer that overwrites its own weight has it put back as well."""
+
+    class Follows(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.k = self.add_weight(shape=(8,), name="k", initializer="ones")
+            self.k.trainable = trainable
+
+        def call(self, inputs: Any) -> Any:
+            mean = keras.ops.mean(inputs, axis=0)
+            self.k.assign(0.9 * self.k + 0.1 * mean)
+            return inputs * self.k
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((8,)), Follows(), keras.layers.Dense(3)]
+    model = keras.Sequential(layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, **mode._asdict())
+    x, y = _hurt()
+    _train(model, GradWatch(tmp_path), x, y)
+    assert all(np.isfinite(v).all() for v in values(model).values())
+
+
+def test_an_optimizer_cannot_square_what_overflows(tmp_path: Path) -> None:
+    """Gradients of 1e25 destroy neither Adam's state nor a clipped update."""
+    for optimizer in (
+        keras.optimizers.Adam(),
+        keras.optimizers.SGD(global_clipnorm=1.0),
+    ):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(optimizer, lambda y, p: keras.ops.mean(p) * 1e25)
+        watch = GradWatch(tmp_path)
+        x = np.ones((4, 1), np.float32)
+        model.fit(x, x, verbose=0, callbacks=[watch])
+        (finding,) = watch.findings
+        assert finding.rule == "nonfinite_gradient"
+        assert finding.causes == ("overflow",)
+        assert "grew to" in finding.message
         assert all(np.isfinite(v).all() for v in values(model).values())
+
+
+def test_weights_lost_by_an_earlier_update_are_said_to_be_lost(
+    tmp_path: Path,
+) -> None:
+    """A learning rate that overflows the weights is told as what it is."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e38), "mse")
+    watch = GradWatch(tmp_path)
+    x = np.full((4, 1), 30.0, np.float32)
+    model.fit(x, 9 * x, epochs=3, verbose=0, callbacks=[watch])
+    (finding,) = watch.findings
+    assert (finding.rule, finding.first_step) == ("nonfinite_weight", 1)
+    assert "the weights are lost" in finding.message
+
+
+@pytest.mark.parametrize("mode", MODES[::2], ids=str)
+def test_a_mask_of_minus_infinity_is_healthy(
+    mode: Mode, tmp_path: Path
+) -> None:
+    """State that is infinite on purpose, assigned or not, stops nothing."""
+
+    class Lowest(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            low = keras.initializers.Constant(np.inf)
+            self.mask = self.add_weight(
+                shape=(8,), initializer=low, trainable=False, name="mask"
+            )
+            self.low = self.add_weight(
+                shape=(8,), initializer=low, trainable=False, name="low"
+            )
+
+        def call(self, inputs: Any) -> Any:
+            least = keras.ops.min(inputs, axis=0)
+            some = keras.ops.where(keras.ops.arange(8) < 4, least, np.inf)
+            self.low.assign(keras.ops.minimum(self.low, some))
+            return inputs
+
+    x, _ = data()
+    layers = [keras.Input((8,)), Lowest(), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile("sgd", "mse", **mode._asdict())
+    watch = GradWatch(tmp_path)
+    _train(model, watch, x, x[:, :1])
+    assert watch.findings == []
+    assert watch.state["steps"] == 17
+
+
+def test_a_bad_first_step_of_an_epoch_is_no_best_loss(tmp_path: Path) -> None:
+    """An epoch in which nothing was counted has no loss of 0 to save."""
+    x, y = data()
+    model = classifier()
+    watch = GradWatch(tmp_path)
+    _train(model, watch, x, y)
+    x[0] = np.nan
+    loss = _train(model, watch, x, y).history["loss"]
+    assert np.isnan(loss).all() or loss[0] > 0.1
+    assert all(np.isfinite(v.numpy()).all() for v in model.variables)
+
+
+@pytest.mark.parametrize("policy", ["stop", "raise"])
+def test_a_latch_that_is_seen_late(
+    policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device that is looked at seldom, the end of an epoch looks."""
+    monkeypatch.setattr("gradwatch.capture.install._SYNC_SECONDS", 1e9)
+    original = Ring.__init__
+
+    def seldom(self: Ring, *args: Any) -> None:
+        original(self, *args)
+        self.on_cpu = False
+
+    monkeypatch.setattr(Ring, "__init__", seldom)
+    x, y = _hurt()
+    model = classifier()
+    watch = GradWatch(tmp_path, on_nonfinite=policy)
+    if policy == "raise":
+        with pytest.raises(NonFiniteError, match=f"Step {BAD} "):
+            _train(model, watch, x, y, epochs=3)
+    else:
+        assert len(_train(model, watch, x, y, epochs=3).history["loss"]) == 1
+    assert (watch.state["phase"], watch.state["reason"]) == (
+        "failed",
+        "nonfinite",
+    )
+    assert int(model.optimizer.iterations) == BAD
+    assert not hasattr(model.train_function, "arm")
 
 
 @pytest.mark.parametrize("jit", [False, True])

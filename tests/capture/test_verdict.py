@@ -24,11 +24,15 @@ def _judge(
     *gradients: Any,
     loss: Any = 1.0,
     state: tuple[Any, ...] = (),
+    weights: tuple[Any, ...] = (),
     batch: Any = None,
+    squared: bool = False,
     latched: bool = False,
     guarded: bool = True,
 ) -> Verdict:
-    step = Step(tf.convert_to_tensor(loss), gradients, state, batch)
+    pairs = [(tf.zeros_like(now), now) for now in state]
+    loss = tf.convert_to_tensor(loss)
+    step = Step(loss, gradients, weights, pairs, batch, squared)
     return judge(step, tf.constant(latched), guarded)
 
 
@@ -175,6 +179,7 @@ def test_the_latch_forbids_healthy_steps() -> None:
         "gradient_norm": 5,
         "nonfinite": 0,
         "nonfinite_batch": 0,
+        "nonfinite_weight": 0,
         "update_applied": 0,
     }
 
@@ -202,3 +207,45 @@ def test_the_batch_is_looked_at_when_the_step_is_bad(place: str) -> None:
     batch[place] = bad if place == "x" else (bad,)
     assert _head(_judge(bad, batch=batch))["nonfinite_batch"] == 1
     assert _head(_judge(tf.constant([1.0]), batch=batch))["nonfinite"] == 0
+
+
+def test_state_that_was_infinite_before_is_fine() -> None:
+    """A mask of -inf is no fault; a new NaN beside it is."""
+    mask = tf.constant([-np.inf, 0.0])
+    loss = tf.constant(1.0)
+    kept = Step(loss, (), (), [(mask, mask)], None, False)
+    assert judge(kept, tf.constant(False), True).allowed
+    hurt = Step(loss, (), (), [(mask, mask * [1.0, np.nan])], None, False)
+    assert not judge(hurt, tf.constant(False), True).allowed
+
+
+@pytest.mark.parametrize(("squared", "bad"), [(True, 1), (False, 0)])
+def test_gradients_that_the_optimizer_cannot_square(
+    squared: bool, bad: float
+) -> None:
+    """A finite gradient of 1e25 is bad for Adam and fine for plain SGD."""
+    verdict = _judge(tf.constant([1e25]), squared=squared)
+    assert _head(verdict)["gradient_norm"] == pytest.approx(1e25)
+    assert _head(verdict)["nonfinite"] == bad
+    assert _judge(tf.constant([1e18]), squared=squared).allowed
+
+
+def test_weights_that_were_lost_before_are_told() -> None:
+    """A bad step says whether the weights were already not finite."""
+    bad = tf.constant([np.nan])
+    lost = _head(_judge(bad, weights=(tf.constant([np.inf]),)))
+    kept = _head(_judge(bad, weights=(tf.constant([1.0]),)))
+    assert (lost["nonfinite_weight"], kept["nonfinite_weight"]) == (1, 0)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_batch_that_looks_nothing_up(jit: bool) -> None:
+    """No rows at all have the norm 0."""
+
+    @tf.function(jit_compile=jit)
+    def none() -> Any:
+        rows = tf.zeros((0, 3))
+        slices = tf.IndexedSlices(rows, tf.zeros(0, tf.int32), (10, 3))
+        return merge_duplicates(slices)
+
+    assert none().shape == (0, 3)

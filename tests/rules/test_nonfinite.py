@@ -19,17 +19,20 @@ SCHEMA = Schema(
         Slot("gradient_norm"),
         Slot("nonfinite"),
         Slot("nonfinite_batch"),
+        Slot("nonfinite_weight"),
         Slot("update_applied"),
         Slot("variable_gradient_norm", "a/kernel"),
         Slot("variable_gradient_norm", "b/kernel"),
         Slot("variable_nonfinite", "norm/mean"),
     )
 )
-HEALTHY = (1.0, 1.0, 0, 0, 1, 0.7, 0.7, 0)
-LOSS = (np.nan, np.nan, 1, 0, 0, np.nan, np.nan, 0)
-GRADIENT = (0.5, np.nan, 1, 0, 0, 0.7, np.nan, 0)
-WEIGHT = (0.5, 1.0, 1, 0, 0, 0.7, 0.7, 1)
-BATCH = (np.nan, np.nan, 1, 1, 0, np.nan, np.nan, 1)
+HEALTHY = (1.0, 1.0, 0, 0, 0, 1, 0.7, 0.7, 0)
+LOSS = (np.nan, np.nan, 1, 0, 0, 0, np.nan, np.nan, 0)
+GRADIENT = (0.5, np.nan, 1, 0, 0, 0, 0.7, np.nan, 0)
+WEIGHT = (0.5, 1.0, 1, 0, 0, 0, 0.7, 0.7, 1)
+LOST = (np.nan, np.nan, 1, 0, 1, 0, np.nan, np.nan, 0)
+HUGE = (0.5, 1e25, 1, 0, 0, 0, 0.7, 1e25, 0)
+BATCH = (np.nan, np.nan, 1, 1, 0, 0, np.nan, np.nan, 1)
 
 
 def _judge(rows: list[Any], cuts: list[int]) -> list[Finding]:
@@ -59,6 +62,8 @@ def _judge(rows: list[Any], cuts: list[int]) -> list[Finding]:
         (BATCH, "nonfinite_loss", "loss"),
         (GRADIENT, "nonfinite_gradient", "b/kernel"),
         (WEIGHT, "nonfinite_weight", "norm/mean"),
+        (LOST, "nonfinite_weight", "weights"),
+        (HUGE, "nonfinite_gradient", "b/kernel"),
     ],
 )
 def test_the_first_in_the_chain_is_named(
@@ -69,15 +74,17 @@ def test_the_first_in_the_chain_is_named(
     assert (finding.rule, finding.subject) == (rule, subject)
     assert finding.first_step == 9
     assert finding.severity == "critical"
-    assert (finding.causes == ("data",)) == (row is BATCH)
+    causes = {id(BATCH): ("data",), id(HUGE): ("overflow",)}
+    assert finding.causes == causes.get(id(row), ())
+    assert ("weights are lost" in finding.message) == (row is LOST)
 
 
 def test_healthy_steps_are_silent() -> None:
     """Large, small and zero values are no findings."""
     rows = [
         HEALTHY,
-        (1e30, 1e25, 0, 0, 1, 1e25, 0, 0),
-        (0, 0, 0, 0, 1, 0, 0, 0),
+        (1e30, 1e25, 0, 0, 0, 1, 1e25, 0, 0),
+        (0, 0, 0, 0, 0, 1, 0, 0, 0),
     ]
     assert _judge(rows * 50, []) == []
 
@@ -114,7 +121,7 @@ def test_findings_do_not_depend_on_cuts(
 def test_the_message_tells_what_became_of_the_weights() -> None:
     """Whether the update was applied or dropped is said in words."""
     dropped = _judge([GRADIENT], [])[0].message
-    lost = _judge([(0.5, np.nan, 1, 0, 1, np.nan, np.nan, 0)], [])[0].message
+    lost = _judge([(0.5, np.nan, 1, 0, 0, 1, np.nan, np.nan, 0)], [])[0].message
     assert "those before it" in dropped
     assert "the weights are lost" in lost
     assert "all 2 variables" in lost

@@ -1,0 +1,62 @@
+"""Makes state before the step does, so that it can be read at its start.
+
+A model without an `Input` layer makes its variables in the middle of its first
+step, compiled metrics make theirs at its end. Both are asked to do it ahead,
+symbolically, which assigns nothing. Where that fails the step makes them all
+the same; then a bad very first step is not kept out of them. Read in Keras
+3.15.1: `trainers/trainer.py` (_symbolic_build).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import keras
+from keras.src import backend
+
+__all__ = ["build_layers", "build_metrics"]
+
+
+def build_layers(model: Any, data: Any) -> None:
+    """Makes the variables of layers that are not built yet.
+
+    Args:
+        model: a compiled model.
+        data: a batch, as the train step gets it.
+    """
+    if all(layer.built for layer in model._flatten_layers()):
+        return
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    # The call of `train_step`: other branches could build other layers.
+    options = {"training": True} if model._call_has_training_arg else {}
+    _run_symbolically(model, (x,), options)
+
+
+def build_metrics(
+    model: Any, compute_metrics: Any, args: Any, kwargs: Any
+) -> None:
+    """Makes the variables of compiled metrics that are not built yet.
+
+    Args:
+        model: a compiled model.
+        compute_metrics: the model's own method.
+        args: what it is about to be called with.
+        kwargs: likewise.
+    """
+    compiled = model._compile_metrics
+    if compiled is not None and not compiled.built:
+        _run_symbolically(compute_metrics, args, kwargs)
+
+
+def _run_symbolically(function: Any, args: Any, kwargs: Any) -> None:
+    args, kwargs = keras.tree.map_structure(_spec, (args, kwargs))
+    with contextlib.suppress(Exception):
+        backend.compute_output_spec(function, *args, **kwargs)
+
+
+def _spec(leaf: Any) -> Any:
+    if not hasattr(leaf, "shape"):
+        return leaf
+    dtype = keras.backend.standardize_dtype(leaf.dtype)
+    return keras.KerasTensor(leaf.shape, dtype)
