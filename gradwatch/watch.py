@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gradwatch.arguments import OnNonfinite
-from gradwatch.capture import Capture, fit_runs
+from gradwatch.capture import Capture, FitFrame
 from gradwatch.errors import NonFiniteError
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.metrics import Endpoint, RunCollector, serve_metrics
@@ -67,8 +67,7 @@ class Watch:
         self._latched = -1
         self._closing: threading.Timer | None = None
         self._planned = False
-        self._thread = 0
-        self._in_fit = False
+        self._fit: FitFrame | None = None
         self._lock = threading.Lock()
         self.pump = Pump(
             run,
@@ -97,8 +96,7 @@ class Watch:
             kept = Capture(model, guarded, first_step, self)
         self._capture = kept
         self._latched, self._planned = -1, False
-        self._thread = threading.get_ident()
-        self._in_fit = fit_runs(self._thread)
+        self._fit = FitFrame()
         self.active = True
         atexit.register(self._interrupted)
         self._serve()
@@ -175,6 +173,7 @@ class Watch:
             if not self.active:
                 return
             self.active = False
+            self._fit = None
         atexit.unregister(self._interrupted)
         self.pump.stop(phase, reason, _CLOSING_SECONDS)
         if self.endpoint is not None:
@@ -186,9 +185,10 @@ class Watch:
 
     def _fit_runs(self) -> bool:
         """Whether the fit that began may still be running."""
-        return not self._in_fit or fit_runs(self._thread)
+        return self._fit is not None and self._fit.runs()
 
     def _interrupted(self) -> None:
+        self.orphaned()
         self.end("interrupted", "the process ended")
 
     def _finding(self, step: int) -> Finding | None:

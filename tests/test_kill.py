@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
 
 
 def test_a_process_that_just_ends(tmp_path: Path) -> None:
-    """An exception in another callback ends the run as interrupted."""
+    """An exception in another callback ends the run as failed."""
     ends = (
         "import keras\n"
         "fail = keras.callbacks.LambdaCallback("
@@ -113,6 +113,6 @@ def test_a_process_that_just_ends(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in err
     state = _state(tmp_path)
     assert (state["phase"], state["reason"]) == (
-        "interrupted",
-        "the process ended",
+        "failed",
+        "fit ended without a word",
     )

@@ -4,8 +4,8 @@ All knowledge of Keras' and TensorFlow's internals sits in this package; each
 piece names the file and version that it was read in.
 """
 
-from gradwatch.capture.frames import fit_runs
+from gradwatch.capture.frames import FitFrame
 from gradwatch.capture.install import Capture, Watcher
 from gradwatch.capture.tap import Tap
 
-__all__ = ["Capture", "Tap", "Watcher", "fit_runs"]
+__all__ = ["Capture", "FitFrame", "Tap", "Watcher"]
