@@ -156,7 +156,7 @@ _CATALOGUE = (
         (
             "skipped_steps_total",
             "run reason",
-            "Steps whose update the guard did not apply.",
+            "Steps whose gradients the guard, or loss scaling, kept out.",
         ),
         ("findings_total", "run rule severity", "Findings that were said."),
         (

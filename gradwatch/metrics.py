@@ -195,9 +195,8 @@ def _add_values(page: Page, run: str, snapshot: Snapshot) -> None:
 
 
 def _add_counters(page: Page, run: str, counters: Mapping[str, Any]) -> None:
-    page.add(
-        "skipped_steps_total", (run, "nonfinite"), counters["skipped_steps"]
-    )
+    for reason, count in counters["skipped_steps"].items():
+        page.add("skipped_steps_total", (run, reason), count)
     last = counters["last_nonfinite_time"]
     page.add("last_nonfinite_timestamp_seconds", (run,), last)
     page.add("last_nonfinite_step", (run,), counters["last_nonfinite_step"])

@@ -120,9 +120,13 @@ class Pump:
 
     def opened(self, anatomy: Anatomy, schema: Schema) -> None:
         """Takes what the first trace has found out; any thread."""
-        self._inbox.append(_Opened(anatomy, schema))
-        self._inbox.append(Block.empty(len(schema.slots)))
-        self.phase("running")
+        # Called inside a trace: the ring cannot be read here.
+        self._phase = "running"
+        self._inbox += (
+            _Opened(anatomy, schema),
+            Block.empty(len(schema.slots)),
+            self._new_beat(self._executions()),
+        )
 
     def put(self, record: Record) -> None:
         """Takes a record; all readings so far come before it. Any thread."""

@@ -70,7 +70,7 @@ class RunState:
         self._nonfinite: Counter[tuple[str, str]] = Counter()
         self._variable_nonfinite: Counter[str] = Counter()
         self._last_nonfinite = (-1, 0.0)
-        self._skipped = 0
+        self._skipped = Counter(nonfinite=0, loss_scale=0)
         self._step_time = Distribution(
             [m * 10.0**e for e in range(-4, 3) for m in (1, 2.5, 5)]
         )
@@ -142,9 +142,20 @@ class RunState:
             self._count_nonfinite("loss", block.values[:, [loss]])
         if (norm := column("gradient_norm")) is not None:
             self._gradient_norm.add(block.values[:, norm])
-        if (applied := column("update_applied")) is not None:
-            self._skipped += int((block.values[:, applied] == 0).sum())
+        self._fold_dropped(block)
         self._fold_nonfinite(block)
+
+    def _fold_dropped(self, block: Block) -> None:
+        """Counts dropped updates: bad steps, or loss scaling's own skips."""
+        dropped = self._schema.column("update_dropped")
+        norm = self._schema.column("gradient_norm")
+        bad = self._schema.column("nonfinite")
+        if dropped is None or norm is None or bad is None:
+            return
+        rows = block.values[block.values[:, dropped] > 0]
+        scaled = (rows[:, bad] == 0) & ~np.isfinite(rows[:, norm])
+        self._skipped["loss_scale"] += int(scaled.sum())
+        self._skipped["nonfinite"] += int((~scaled).sum())
 
     def _fold_nonfinite(self, block: Block) -> None:
         flag = self._schema.column("nonfinite")
@@ -241,7 +252,7 @@ class RunState:
         """Monotonic counts; keyed ones as `[*labels, count]`."""
         step, time = self._last_nonfinite
         return {
-            "skipped_steps": self._skipped,
+            "skipped_steps": dict(self._skipped),
             "last_nonfinite_step": step,
             "last_nonfinite_time": time,
             "nonfinite": [[*k, n] for k, n in self._nonfinite.items()],

@@ -22,7 +22,8 @@ class Signal:
     Attributes:
         name: snake_case, unique.
         unit: unit of its values; `"1"` where there is none (the unit of a loss
-            is the user's own), `"flag"` for 0 or 1.
+            is the user's own), `"flag"` for 0 or 1, `"steps"` for a number
+            of them.
         scope: what one value belongs to.
         meaning: one sentence: what the number is and where it is measured.
     """
@@ -102,8 +103,40 @@ SIGNALS: Mapping[str, Signal] = {
             "update_applied",
             "flag",
             "run",
-            "1 if the step was allowed to change the model, 0 if the guard "
-            "dropped its update.",
+            "1 if the step's gradients changed the weights, 0 if they were "
+            "dropped or, with gradient accumulation, only collected.",
+        ),
+        Signal(
+            "update_dropped",
+            "flag",
+            "run",
+            "1 if the guard, or loss scaling, kept the step's gradients from "
+            "the weights.",
+        ),
+        Signal(
+            "applied_gradient_norm",
+            "1",
+            "run",
+            "L2 norm over what the weights are updated with: after collecting "
+            "and clipping; measured if the optimizer does either.",
+        ),
+        Signal(
+            "learning_rate",
+            "1",
+            "run",
+            "Learning rate in force in the step.",
+        ),
+        Signal(
+            "optimizer_step",
+            "steps",
+            "run",
+            "`optimizer.iterations` before the update, exact up to 16,777,216.",
+        ),
+        Signal(
+            "loss_scale",
+            "1",
+            "run",
+            "Factor by which the loss is scaled in mixed precision.",
         ),
         Signal(
             "validation_loss",
@@ -140,4 +173,6 @@ def prometheus_name(signal: str) -> str:
     naming practices ask; signals without a unit get no suffix.
     """
     unit = SIGNALS[signal].unit
-    return f"gradwatch_{signal}" + ("" if unit in ("1", "flag") else f"_{unit}")
+    return f"gradwatch_{signal}" + (
+        "" if unit in ("1", "flag", "steps") else f"_{unit}"
+    )

@@ -233,12 +233,6 @@ def _strategy() -> Any:
         return classifier()
 
 
-def _compiled(**options: Any) -> Any:
-    model = classifier()
-    model.compile(**{"optimizer": "sgd", "loss": "mse", **options})
-    return model
-
-
 def _own_step() -> Any:
     class Own(keras.Model):
         def train_step(self, data: Any) -> Any:
@@ -274,26 +268,6 @@ def _frozen_lazy() -> Any:
         (_own_step, "Own.train_step"),
         (_frozen, "trainable variable"),
         (_frozen_lazy, "trainable variable"),
-        (
-            lambda: _compiled(
-                optimizer=keras.optimizers.LossScaleOptimizer(
-                    keras.optimizers.SGD()
-                )
-            ),
-            "loss scaling",
-        ),
-        (
-            lambda: _compiled(
-                optimizer=keras.optimizers.SGD(gradient_accumulation_steps=2)
-            ),
-            "gradient_accumulation_steps",
-        ),
-        (
-            lambda: _compiled(
-                optimizer=keras.optimizers.SGD(loss_scale_factor=8.0)
-            ),
-            "loss_scale_factor",
-        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable")
@@ -455,7 +429,7 @@ def test_own_faults_do_not_stop_training(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("probe")
 
-    monkeypatch.setattr("gradwatch.capture.step.judge", fail)
+    monkeypatch.setattr("gradwatch.capture.trace.judge", fail)
     watched, plain = classifier(), classifier()
     watch = GradWatch(tmp_path)
     _fit(watched, watch)
@@ -652,3 +626,15 @@ def test_layers_never_called_cost_nothing(tmp_path: Path) -> None:
     watch = GradWatch(tmp_path)
     model.fit(x, np.ones((520, 3)), verbose=0, callbacks=[watch])
     assert len(calls) <= 17 + 1
+
+
+def test_a_healthy_run_says_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run without findings logs where it is recorded, and no more."""
+    caplog.set_level("INFO")
+    model, watch = classifier(), GradWatch(tmp_path)
+    for _ in range(2):
+        _fit(model, watch, validation_split=0.2)
+    said = [r for r in caplog.records if r.name.startswith("gradwatch")]
+    assert [r.levelname for r in said] == ["INFO"]

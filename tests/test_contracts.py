@@ -62,10 +62,9 @@ def test_a_rule_is_silent_on_a_healthy_run(kind: type[Rule]) -> None:
     values = np.exp(-np.arange(500) / 100)[:, None] * random.lognormal(
         0, 0.2, (500, len(schema.slots))
     )
-    for flag in ("nonfinite", "nonfinite_batch"):
-        values[:, schema.column(flag) or 0] = 0
-    values[:, list(schema.columns("variable_nonfinite").values())] = 0
-    values[:, schema.column("update_applied") or 0] = 1
+    for place, slot in enumerate(schema.slots):
+        if SIGNALS[slot.signal].unit == "flag":
+            values[:, place] = slot.signal == "update_applied"
     steps = np.arange(500)
     block = Block(
         steps,

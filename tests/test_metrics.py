@@ -47,7 +47,7 @@ def small_run(
     state = RunState(Run(run_id, "small", 1000.0, "host", {}, {}))
     variables = tuple(Variable(p, (2, 3), "float32", True, 0.1) for p in paths)
     norms = [Slot("variable_gradient_norm", v.path) for v in variables]
-    flags = ("nonfinite", "nonfinite_batch", "update_applied")
+    flags = ("nonfinite", "nonfinite_batch", "update_dropped")
     slots = (*map(Slot, ("loss", "gradient_norm", *flags)), *norms)
     optimizer = {"class_name": "Adam"}
     anatomy = Anatomy("model", (), variables, None, (), optimizer, 40, {})
@@ -55,7 +55,7 @@ def small_run(
     values = np.ones((4, len(slots)), np.float32)
     values[:, 0] = [1.0, 0.5, np.nan, 0.75]
     values[:, 1] = [0.25, 2.0, np.inf, 3.0]
-    values[:, 2:5] = [[0, 0, 1], [0, 0, 1], [1, 1, 0], [0, 0, 1]]
+    values[:, 2:5] = [[0, 0, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
     values[2, 5:6] = np.inf
     times = 1000.0 + np.arange(4) / 4
     xray = np.zeros(4, np.bool_)

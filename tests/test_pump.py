@@ -30,13 +30,13 @@ from gradwatch.signals import Slot
 from tests.models import classifier, data
 
 RUN = Run("r-1", "r", 0.0, "host", {}, {})
-SCHEMA = Schema((Slot("loss"), Slot("nonfinite"), Slot("update_applied")))
+SCHEMA = Schema((Slot("loss"), Slot("nonfinite"), Slot("update_dropped")))
 
 
 def _block(first: int, rows: int = 4) -> Block:
     steps = np.arange(first, first + rows)
     values = np.ones((rows, len(SCHEMA.slots)), np.float32)
-    values[:, 1] = 0
+    values[:, 1:] = 0
     return Block(steps, steps.astype(float), values, np.zeros(rows, np.bool_))
 
 
@@ -126,7 +126,7 @@ def test_a_finding_comes_before_its_block(make: Callable[..., Pump]) -> None:
     """A sink hears of a bad step before it gets the Block that shows it."""
     sink = Keeps()
     bad = _block(0)
-    bad.values[2] = (np.nan, 1, 0)
+    bad.values[2] = (np.nan, 1, 1)
     pump = make([bad], [sink], default_rules())
     pump.start()
     pump.opened(Anatomy(), SCHEMA)
@@ -142,7 +142,7 @@ def test_a_hanging_sink_delays_nobody(make: Callable[..., Pump]) -> None:
     hanging, fine = Keeps("hanging"), Keeps("fine")
     hanging.hangs.clear()
     bad = _block(0)
-    bad.values[0] = (np.nan, 1, 0)
+    bad.values[0] = (np.nan, 1, 1)
     pump = make([bad], [hanging, fine], default_rules())
     pump.start()
     pump.opened(Anatomy(), SCHEMA)
@@ -249,7 +249,7 @@ def test_a_faulty_rule_is_switched_off(
             raise ZeroDivisionError
 
     bad = _block(0)
-    bad.values[0] = (np.nan, 1, 0)
+    bad.values[0] = (np.nan, 1, 1)
     sink = Keeps()
     pump = make([bad], [sink], [Broken(), *default_rules()])
     pump.start()

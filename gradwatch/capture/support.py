@@ -24,7 +24,6 @@ def refuse_unsupported(model: Any) -> None:
     _check_keras()
     _check_strategy(model)
     _check_step(model)
-    _check_optimizer(model.optimizer)
     if model.built and not model.trainable_variables:
         raise GradWatchError(
             expected(
@@ -90,27 +89,3 @@ def _check_step(model: Any) -> None:
                 "`compute_loss` instead where that is enough.",
             )
         )
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise UnsupportedError(
-            expected(
-                "optimizer",
-                "an optimizer without dynamic loss scaling",
-                type(optimizer).__name__,
-                "Mixed float16 is not watched yet; use `mixed_bfloat16` or "
-                "float32.",
-            )
-        )
-    for option in ("gradient_accumulation_steps", "loss_scale_factor"):
-        value = getattr(optimizer, option, None)
-        if value:
-            raise UnsupportedError(
-                expected(
-                    f"optimizer.{option}",
-                    "None",
-                    value,
-                    "This option is not watched yet.",
-                )
-            )

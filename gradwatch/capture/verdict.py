@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["HEAD", "Step", "Verdict", "judge", "merge_duplicates"]
+__all__ = ["HEAD", "Step", "Verdict", "dense", "judge"]
 
 HEAD = (
     "loss",
@@ -24,6 +24,7 @@ HEAD = (
     "nonfinite_batch",
     "nonfinite_weight",
     "update_applied",
+    "update_dropped",
 )
 """Run-scoped signals that a verdict's values begin with."""
 
@@ -31,38 +32,49 @@ HEAD = (
 # together, which is 1e-5 of the lower bound. Below the upper one the sums of a
 # thousand variables do not overflow.
 _LOWEST, _HIGHEST = 1e-24, 1e35
+_SQUARABLE = 1.8e19  # the square of more is Inf in float32
 
 
 class Step(NamedTuple):
     """What there is to judge.
 
     Attributes:
-        loss: float scalar.
-        gradients: G float tensors of any shape or `tf.IndexedSlices`, unscaled,
-            whose duplicate rows are summed first, as the optimizer does.
+        loss: float scalar, unscaled.
+        gradients: G float tensors of any shape (see `dense`), as the tape gave
+            them.
+        scale: float32 scalar by which they are too large, or `None`.
         weights: float tensors, the variables of these gradients.
         state: S pairs of float tensors: what the forward pass has assigned,
             before and after.
         batch: any nest of tensors.
-        squared: whether the optimizer squares gradients, in their own dtype.
+        told: T float32 scalars that go into the values as they are.
+        squared: whether the optimizer squares gradients.
+        skips: whether it drops updates that are not finite by itself.
+        updates: bool scalar, whether this step changes weights at all; with
+            gradient accumulation most only collect.
     """
 
     loss: Any
     gradients: Sequence[Any]
+    scale: Any
     weights: Sequence[Any]
     state: Sequence[tuple[Any, Any]]
     batch: Any
+    told: Sequence[Any]
     squared: bool
+    skips: bool
+    updates: Any
 
 
 class Verdict(NamedTuple):
     """What is found.
 
     Attributes:
-        values: float32 `[6 + G + S]`: `HEAD`, then the norm of each gradient,
-            then 1 for each state that is not finite. The norm of a tensor that
-            holds NaN or Inf is NaN or Inf; a norm above 3.4e38 is Inf although
-            the entries may be finite, and `nonfinite` tells.
+        values: float32 `[7 + T + G + S]`: `HEAD`, what was told, the norm of
+            each gradient, unscaled, 1 for each state that is not finite. The
+            norm of a tensor that holds NaN or Inf is NaN or Inf; a norm above
+            3.4e38 is Inf although the entries may be finite, and `nonfinite`
+            tells.
         bad: bool scalar, whether loss, a gradient, a gradient's square that the
             optimizer needs, or state is not finite. An entry of state that was
             not finite before the step (a mask of -inf) does not count.
@@ -82,40 +94,38 @@ def judge(step: Step, latched: Any, guarded: bool) -> Verdict:
         latched: bool scalar, whether no step may change the model any more.
         guarded: whether a bad step may not change the model.
     """
-    dense = [
-        merge_duplicates(g) if isinstance(g, tf.IndexedSlices) else g
-        for g in step.gradients
-    ]
     state = [now for _, now in step.state]
-    halves = [_half_square(t) for t in (*dense, *state)]
-    squares = 2 * tf.stack([*halves, _half_square(step.loss)])
-    least = [_LOWEST] * len(dense) + [-1.0] * (len(step.state) + 1)
+    halves = [_half_square(t) for t in (*step.gradients, *state, step.loss)]
+    squares = 2 * tf.stack(halves)
+    least = [_LOWEST] * len(step.gradients) + [-1.0] * (len(state) + 1)
     sure = tf.reduce_all((squares > least) & (squares < _HIGHEST))
-    gradients = squares[: len(dense)]
     return Verdict(
         *tf.cond(
             sure & ~latched,
-            lambda: _healthy(step, gradients),
-            lambda: _settled(step, dense, gradients, latched, guarded),
+            lambda: _healthy(step, squares[: len(step.gradients)]),
+            lambda: _settled(step, latched, guarded),
         )
     )
 
 
-def merge_duplicates(slices: Any) -> Any:
-    """Returns the rows of `slices` with rows of the same index summed.
+def dense(gradient: Any) -> Any:
+    """Returns a gradient as a tensor that has its norm.
 
     Args:
-        slices: `tf.IndexedSlices` with values `[n, ...]`.
+        gradient: a tensor, or `tf.IndexedSlices` with values `[n, ...]`.
 
     Returns:
-        `[n, ...]`: one row for each index, the rest zeros. Static shapes, so
-        it compiles under XLA where `tf.unique` does not; nothing of the size
-        of the variable is made.
+        The tensor; of slices `[n, ...]`, the rows of the same index summed, as
+        the optimizer does, and the rest zeros. Static shapes, so it compiles
+        under XLA where `tf.unique` does not; nothing of the size of the
+        variable is made.
     """
-    order = tf.argsort(slices.indices)
-    indices = tf.gather(slices.indices, order)
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    order = tf.argsort(gradient.indices)
+    indices = tf.gather(gradient.indices, order)
     starts = tf.cast(indices[1:] != indices[:-1], tf.int32)
-    rows = tf.gather(slices.values, order)
+    rows = tf.gather(gradient.values, order)
     # Cut for the batch that looks nothing up: no rows, no first segment.
     segments = tf.pad(tf.cumsum(starts), [[1, 0]])[: tf.shape(rows)[0]]
     return tf.math.unsorted_segment_sum(rows, segments, tf.shape(rows)[0])
@@ -129,42 +139,47 @@ def _half_square(tensor: Any) -> Any:
 
 
 def _healthy(step: Step, squares: Any) -> tuple[Any, Any, Any]:
-    head = [
-        tf.cast(step.loss, tf.float32),
-        tf.sqrt(tf.reduce_sum(squares)),
-        0.0,
-        0.0,
-        0.0,
-        1.0,
-    ]
+    each = tf.sqrt(squares)
+    whole = tf.sqrt(tf.reduce_sum(squares))
+    if step.scale is not None:
+        each, whole = each / step.scale, whole / step.scale
+    updates = tf.cast(step.updates, tf.float32)
+    loss = tf.cast(step.loss, tf.float32)
+    head = [loss, whole, 0.0, 0.0, 0.0, updates, 0.0, *step.told]
     flags = tf.zeros(len(step.state))
-    values = tf.concat([tf.stack(head), tf.sqrt(squares), flags], 0)
+    values = tf.concat([tf.stack(head), each, flags], 0)
     return values, tf.constant(False), tf.constant(True)
 
 
-def _settled(
-    step: Step, dense: Sequence[Any], squares: Any, latched: Any, guarded: bool
-) -> tuple[Any, Any, Any]:
-    norms = [tf.norm(tf.cast(t, tf.float64)) for t in dense]
+def _settled(step: Step, latched: Any, guarded: bool) -> tuple[Any, Any, Any]:
+    norms = [tf.norm(tf.cast(g, tf.float64)) for g in step.gradients]
     each = tf.stack([tf.zeros((), tf.float64), *norms])[1:]
+    if step.scale is not None:
+        each /= tf.cast(step.scale, tf.float64)
     kept = [_finite_where_it_was(*pair) for pair in step.state]
     fine = tf.stack([True, *kept])[1:]
-    sums = tf.stack([tf.cast(step.loss, tf.float64), *norms])
-    bad = ~(_all_finite(sums) & tf.reduce_all(fine))
+    usable = _all_finite(each)
     if step.squared:
-        bad |= ~_all_finite(squares)
+        usable &= tf.reduce_all(each < _SQUARABLE)
+    bad = ~(tf.math.is_finite(step.loss) & tf.reduce_all(fine))
+    if not step.skips:
+        bad |= ~usable
     allowed = ~(bad | latched) if guarded else tf.constant(True)
-    head = [
-        tf.cast(step.loss, tf.float32),
-        tf.cast(tf.norm(each), tf.float32),
-        tf.cast(bad, tf.float32),
-        tf.cast(bad & ~_floats_finite(step.batch), tf.float32),
-        tf.cast(bad & ~_floats_finite(step.weights), tf.float32),
-        tf.cast(allowed, tf.float32),
+    dropped = ~allowed | (~_all_finite(each) & step.skips)
+    flags = (
+        bad,
+        bad & ~_floats_finite(step.batch),
+        bad & ~_floats_finite(step.weights),
+        ~dropped & step.updates,
+        dropped,
+    )
+    head = [step.loss, tf.norm(each), *flags, *step.told]
+    parts = [
+        tf.stack([tf.cast(value, tf.float32) for value in head]),
+        tf.cast(each, tf.float32),
+        tf.cast(~fine, tf.float32),
     ]
-    flags = tf.cast(~fine, tf.float32)
-    values = tf.concat([tf.stack(head), tf.cast(each, tf.float32), flags], 0)
-    return values, bad, allowed
+    return tf.concat(parts, 0), bad, allowed
 
 
 def _finite_where_it_was(before: Any, now: Any) -> Any:

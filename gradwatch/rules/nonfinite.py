@@ -47,7 +47,7 @@ _NEEDS = (
     "nonfinite_weight",
     "variable_gradient_norm",
     "variable_nonfinite",
-    "update_applied",
+    "update_dropped",
 )
 
 
@@ -62,7 +62,7 @@ class _Incidents:
         self._loss = schema.column("loss")
         self._batch = schema.column("nonfinite_batch")
         self._lost = schema.column("nonfinite_weight")
-        self._applied = schema.column("update_applied")
+        self._dropped = schema.column("update_dropped")
         self._gradients = schema.columns("variable_gradient_norm")
         self._weights = schema.columns("variable_nonfinite")
 
@@ -101,7 +101,7 @@ class _Incidents:
             "weights": weights,
             "batch": flag(self._batch),
             "lost": flag(self._lost),
-            "update_applied": self._applied is None or flag(self._applied),
+            "update_applied": not flag(self._dropped),
         }
 
 

@@ -113,7 +113,7 @@ _SNAPSHOT = _fields(
     last_step_time=_number,
     values=_rows(_text, _text, _number),
     counters=_fields(
-        skipped_steps=_count,
+        skipped_steps=_fields(nonfinite=_count, loss_scale=_count),
         last_nonfinite_step=_number,
         last_nonfinite_time=_number,
         nonfinite=_rows(_text, _text, _count),

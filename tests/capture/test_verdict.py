@@ -15,25 +15,37 @@ from gradwatch.capture.verdict import (
     HEAD,
     Step,
     Verdict,
+    dense,
     judge,
-    merge_duplicates,
 )
 
 
+def _step(*gradients: Any, **given: Any) -> Step:
+    """A step with these gradients and nothing else but what is given."""
+    nothing: dict[str, Any] = {
+        "loss": tf.constant(1.0),
+        "scale": None,
+        "weights": (),
+        "state": (),
+        "batch": None,
+        "told": (),
+        "squared": False,
+        "skips": False,
+        "updates": tf.constant(True),
+    }
+    merged = [dense(g) for g in gradients]
+    return Step(gradients=merged, **{**nothing, **given})
+
+
 def _judge(
-    *gradients: Any,
-    loss: Any = 1.0,
-    state: tuple[Any, ...] = (),
-    weights: tuple[Any, ...] = (),
-    batch: Any = None,
-    squared: bool = False,
-    latched: bool = False,
-    guarded: bool = True,
+    *gradients: Any, latched: bool = False, guarded: bool = True, **given: Any
 ) -> Verdict:
-    pairs = [(tf.zeros_like(now), now) for now in state]
-    loss = tf.convert_to_tensor(loss)
-    step = Step(loss, gradients, weights, pairs, batch, squared)
+    step = _step(*gradients, **given)
     return judge(step, tf.constant(latched), guarded)
+
+
+def _pairs(*state: Any) -> list[tuple[Any, Any]]:
+    return [(tf.zeros_like(now), now) for now in state]
 
 
 def _head(verdict: Verdict) -> dict[str, float]:
@@ -135,12 +147,12 @@ def test_rows_of_an_embedding_are_summed_first(jit: bool) -> None:
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(tf.gather(table, ids) * weight)
         slices = tape.gradient(loss, table)
-        return _judge(slices).values[-1], merge_duplicates(slices)
+        return _judge(slices).values[-1], dense(slices)
 
     got, merged = both()
-    dense = np.zeros((1000, 3))
-    np.add.at(dense, ids, weight.numpy())
-    np.testing.assert_allclose(got, _norm(dense), rtol=1e-5)
+    table_gradient = np.zeros((1000, 3))
+    np.add.at(table_gradient, ids, weight.numpy())
+    np.testing.assert_allclose(got, _norm(table_gradient), rtol=1e-5)
     assert merged.shape == (32, 3)  # nothing of the size of the table
 
 
@@ -152,10 +164,10 @@ def test_state_is_named_one_by_one() -> None:
         tf.constant([0.0]),
         tf.constant([np.nan]),
     )
-    verdict = _judge(tf.constant([1.0]), state=state)
+    verdict = _judge(tf.constant([1.0]), state=_pairs(*state))
     assert verdict.values[-4:].numpy().tolist() == [0, 1, 0, 1]
     assert not verdict.allowed
-    fine = _judge(tf.constant([1.0]), state=(state[0], state[2]))
+    fine = _judge(tf.constant([1.0]), state=_pairs(state[0], state[2]))
     assert fine.values[-2:].numpy().tolist() == [0, 0]
     assert fine.allowed
 
@@ -163,7 +175,7 @@ def test_state_is_named_one_by_one() -> None:
 @pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])
 def test_a_bad_loss_is_bad_without_any_gradient(loss: float) -> None:
     """The loss alone decides, also where no variable has a gradient."""
-    verdict = _judge(loss=loss)
+    verdict = _judge(loss=tf.constant(loss))
     assert verdict.bad
     assert _head(verdict)["gradient_norm"] == 0
     assert not verdict.allowed
@@ -181,6 +193,7 @@ def test_the_latch_forbids_healthy_steps() -> None:
         "nonfinite_batch": 0,
         "nonfinite_weight": 0,
         "update_applied": 0,
+        "update_dropped": 1,
     }
 
 
@@ -212,11 +225,8 @@ def test_the_batch_is_looked_at_when_the_step_is_bad(place: str) -> None:
 def test_state_that_was_infinite_before_is_fine() -> None:
     """A mask of -inf is no fault; a new NaN beside it is."""
     mask = tf.constant([-np.inf, 0.0])
-    loss = tf.constant(1.0)
-    kept = Step(loss, (), (), [(mask, mask)], None, False)
-    assert judge(kept, tf.constant(False), True).allowed
-    hurt = Step(loss, (), (), [(mask, mask * [1.0, np.nan])], None, False)
-    assert not judge(hurt, tf.constant(False), True).allowed
+    assert _judge(state=[(mask, mask)]).allowed
+    assert not _judge(state=[(mask, mask * [1.0, np.nan])]).allowed
 
 
 @pytest.mark.parametrize(("squared", "bad"), [(True, 1), (False, 0)])
@@ -246,6 +256,46 @@ def test_a_batch_that_looks_nothing_up(jit: bool) -> None:
     def none() -> Any:
         rows = tf.zeros((0, 3))
         slices = tf.IndexedSlices(rows, tf.zeros(0, tf.int32), (10, 3))
-        return merge_duplicates(slices)
+        return dense(slices)
 
     assert none().shape == (0, 3)
+
+
+@pytest.mark.parametrize("big", [1.0, 1e25])
+def test_scaled_gradients_are_told_unscaled(big: float) -> None:
+    """With a loss scale the norms are those of the true gradient."""
+    scale = tf.constant(1024.0)
+    verdict = _judge(tf.constant([3.0 * big, 4.0 * big]) * scale, scale=scale)
+    assert _head(verdict)["gradient_norm"] == pytest.approx(5 * big)
+    assert verdict.values[-1].numpy() == pytest.approx(5 * big)
+
+
+def test_loss_scaling_drops_updates_by_itself() -> None:
+    """Its skip is no bad step; a bad loss is one all the same."""
+    bad = tf.constant([np.inf])
+    skip = _judge(bad, scale=tf.constant(8.0), skips=True)
+    assert skip.allowed
+    assert not skip.bad
+    head = _head(skip)
+    assert (head["update_applied"], head["update_dropped"]) == (0, 1)
+    loss = tf.constant(np.nan)
+    assert _judge(bad, scale=tf.constant(8.0), skips=True, loss=loss).bad
+
+
+@pytest.mark.parametrize("latched", [False, True])
+def test_micro_steps_apply_nothing(latched: bool) -> None:
+    """A step that only collects is neither applied nor dropped."""
+    verdict = _judge(
+        tf.constant([1.0]), updates=tf.constant(False), latched=latched
+    )
+    head = _head(verdict)
+    assert head["update_applied"] == 0
+    assert head["update_dropped"] == latched
+
+
+def test_what_is_told_goes_into_the_values() -> None:
+    """Scalars stand behind the head, in doubt or not."""
+    for gradient in (1.0, np.nan):
+        told = [tf.constant(0.5), tf.constant(7.0)]
+        values = _judge(tf.constant([gradient]), told=told).values
+        assert values[len(HEAD) : len(HEAD) + 2].numpy().tolist() == [0.5, 7]

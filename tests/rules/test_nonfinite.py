@@ -20,19 +20,19 @@ SCHEMA = Schema(
         Slot("nonfinite"),
         Slot("nonfinite_batch"),
         Slot("nonfinite_weight"),
-        Slot("update_applied"),
+        Slot("update_dropped"),
         Slot("variable_gradient_norm", "a/kernel"),
         Slot("variable_gradient_norm", "b/kernel"),
         Slot("variable_nonfinite", "norm/mean"),
     )
 )
-HEALTHY = (1.0, 1.0, 0, 0, 0, 1, 0.7, 0.7, 0)
-LOSS = (np.nan, np.nan, 1, 0, 0, 0, np.nan, np.nan, 0)
-GRADIENT = (0.5, np.nan, 1, 0, 0, 0, 0.7, np.nan, 0)
-WEIGHT = (0.5, 1.0, 1, 0, 0, 0, 0.7, 0.7, 1)
-LOST = (np.nan, np.nan, 1, 0, 1, 0, np.nan, np.nan, 0)
-HUGE = (0.5, 1e25, 1, 0, 0, 0, 0.7, 1e25, 0)
-BATCH = (np.nan, np.nan, 1, 1, 0, 0, np.nan, np.nan, 1)
+HEALTHY = (1.0, 1.0, 0, 0, 0, 0, 0.7, 0.7, 0)
+LOSS = (np.nan, np.nan, 1, 0, 0, 1, np.nan, np.nan, 0)
+GRADIENT = (0.5, np.nan, 1, 0, 0, 1, 0.7, np.nan, 0)
+WEIGHT = (0.5, 1.0, 1, 0, 0, 1, 0.7, 0.7, 1)
+LOST = (np.nan, np.nan, 1, 0, 1, 1, np.nan, np.nan, 0)
+HUGE = (0.5, 1e25, 1, 0, 0, 1, 0.7, 1e25, 0)
+BATCH = (np.nan, np.nan, 1, 1, 0, 1, np.nan, np.nan, 1)
 
 
 def _judge(rows: list[Any], cuts: list[int]) -> list[Finding]:
@@ -83,8 +83,8 @@ def test_healthy_steps_are_silent() -> None:
     """Large, small and zero values are no findings."""
     rows = [
         HEALTHY,
-        (1e30, 1e25, 0, 0, 0, 1, 1e25, 0, 0),
-        (0, 0, 0, 0, 0, 1, 0, 0, 0),
+        (1e30, 1e25, 0, 0, 0, 0, 1e25, 0, 0),
+        (0, 0, 0, 0, 0, 0, 0, 0, 0),
     ]
     assert _judge(rows * 50, []) == []
 
@@ -121,7 +121,7 @@ def test_findings_do_not_depend_on_cuts(
 def test_the_message_tells_what_became_of_the_weights() -> None:
     """Whether the update was applied or dropped is said in words."""
     dropped = _judge([GRADIENT], [])[0].message
-    lost = _judge([(0.5, np.nan, 1, 0, 0, 1, np.nan, np.nan, 0)], [])[0].message
+    lost = _judge([(0.5, np.nan, 1, 0, 0, 0, np.nan, np.nan, 0)], [])[0].message
     assert "those before it" in dropped
     assert "the weights are lost" in lost
     assert "all 2 variables" in lost

@@ -56,12 +56,12 @@ def build_state(
         Slot("loss"),
         Slot("gradient_norm"),
         Slot("nonfinite"),
-        Slot("update_applied"),
+        Slot("update_dropped"),
         Slot("variable_gradient_norm", variable.path),
     )
     anatomy = Anatomy("model", (), (variable,), None, (), {}, 100, {})
     state.begin(anatomy, Schema(slots))
-    values = np.tile(np.asarray([0.5, 2, 0, 1, 2], np.float32), (10, 1))
+    values = np.tile(np.asarray([0.5, 2, 0, 0, 2], np.float32), (10, 1))
     values[-1, 0] = loss
     values[:, 2] = ~np.isfinite(values[:, 0])
     times = now - np.arange(10, 0, -1.0)

@@ -92,7 +92,7 @@ def test_prometheus_scrapes_service_and_trainer(
     _check_health(prometheus)
 
     now = time.time()
-    rows = np.asarray([[np.nan, np.inf, 1, 0, np.inf]], np.float32)
+    rows = np.asarray([[np.nan, np.inf, 1, 1, np.inf]], np.float32)
     trainer_state.fold(
         Block(np.array([10]), np.array([now]), rows, np.array([False]))
     )
