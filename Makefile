@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEBIAN := prometheus prometheus-alertmanager chromium chromium-driver
 
-.PHONY: help demo test check format docs bench acceptance debian clean
+.PHONY: help demo test check format docs bench debian clean
 
 help:
 	@echo "make demo        two runs on real data: one healthy, one that turns NaN"
@@ -12,7 +12,6 @@ help:
 	@echo "make check       ruff, mypy, generated files are current"
 	@echo "make docs        write the generated parts of the documentation again"
 	@echo "make bench       what watching costs, against plain fit"
-	@echo "make acceptance  the long proof; may take hours"
 
 $(READY): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
@@ -54,9 +53,6 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.overhead
-
-acceptance: $(READY) debian
-	$(BIN)/python -m tests.acceptance
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
