@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
 import numpy as np
 
 from gradwatch import arguments
-from gradwatch.capture import Tap
+from gradwatch.capture import Tap, refuse_unsupported
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.identity import new_run
 from gradwatch.interfaces import Rule, Sink
@@ -159,6 +159,7 @@ class GradWatch(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Keras: a fit begins. Installs the watched step."""
         self._clear_tap()
+        refuse_unsupported(self.model)
         watch = self._watch or self._new_watch()
         try:
             watch.begin(self.model)

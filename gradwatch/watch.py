@@ -84,10 +84,7 @@ class Watch:
         """Begins or continues the run with a fit of `model`.
 
         Args:
-            model: a compiled `keras.Model`.
-
-        Raises:
-            GradWatchError: the model cannot be watched; nothing has begun.
+            model: a compiled `keras.Model` that can be watched.
         """
         kept = self._capture
         if kept is None or not kept.fits(model):

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from gradwatch.capture.anatomy import anatomy
 from gradwatch.capture.ring import Ring
 from gradwatch.capture.step import WatchedStep
-from gradwatch.capture.support import refuse_unsupported
 from gradwatch.capture.tap import Tap
 from gradwatch.records import Anatomy, Block, Schema
 from gradwatch.signals import Slot
@@ -52,19 +51,15 @@ class Capture:
     """The watched train function of one model, kept over several fits.
 
     Args:
-        model: a compiled `keras.Model`.
+        model: a compiled `keras.Model` that `refuse_unsupported` lets pass.
         guarded: whether bad steps are kept from changing the model.
         first_step: the batch number to go on from.
         watcher: is told what happens.
-
-    Raises:
-        GradWatchError: the model cannot be watched; says why.
     """
 
     def __init__(
         self, model: Any, guarded: bool, first_step: int, watcher: Watcher
     ) -> None:
-        refuse_unsupported(model)
         self.model = model
         self.original = model.train_function
         self._watcher = watcher
