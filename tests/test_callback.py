@@ -597,7 +597,7 @@ def test_pauses_are_no_steps(tmp_path: Path) -> None:
         time.sleep(0.7)
     steps = watch.state["step_duration"]
     assert sum(steps["counts"]) == 4 * 9 - 4  # all but the first of an epoch
-    assert steps["sum"] < 0.7
+    assert steps["sum"] < 2.5  # the pauses alone are 3.5 s
 
 
 def test_an_optimizer_that_cannot_be_described(tmp_path: Path) -> None:

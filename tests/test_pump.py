@@ -147,6 +147,7 @@ def test_a_hanging_sink_delays_nobody(make: Callable[..., Pump]) -> None:
     pump.start()
     pump.opened(Anatomy(), SCHEMA)
     _until(lambda: sum(isinstance(r, Beat) for r in fine.records) >= 3)
+    _until(lambda: pump.findings)
     assert [f.rule for f in pump.findings] == ["nonfinite_loss"]
     began = time.monotonic()
     pump.stop("finished", "", 1.0)

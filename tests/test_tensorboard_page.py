@@ -131,7 +131,11 @@ def _all_groups_open(browser: webdriver.Chrome) -> bool:
 def _has_curve(browser: webdriver.Chrome, tag: str) -> bool:
     """Whether a tag's chart has coloured pixels; grid and axes are grey."""
     card = _card(browser, tag)
-    charts = card.find_elements(By.TAG_NAME, "canvas") if card else []
+    if card is None:
+        return False
+    # TensorBoard draws only what is in view.
+    browser.execute_script("arguments[0].scrollIntoView()", card)
+    charts = card.find_elements(By.TAG_NAME, "canvas")
     if not charts:
         return False
     with Image.open(io.BytesIO(charts[0].screenshot_as_png)) as image:
