@@ -10,6 +10,7 @@ findings do not depend on where Blocks were cut.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -105,7 +106,7 @@ class _Incidents:
         }
 
 
-class _Nonfinite:
+class _Nonfinite(abc.ABC):
     """What the three rules share."""
 
     severity: Severity = "critical"
@@ -161,9 +162,9 @@ class _Nonfinite:
             return ("overflow",), _OVERFLOW
         return (), self.advice
 
+    @abc.abstractmethod
     def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
         """Returns the subject and what is wrong, without the step."""
-        raise NotImplementedError
 
 
 class NonfiniteLoss(_Nonfinite):
