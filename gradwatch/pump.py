@@ -169,7 +169,6 @@ class Pump:
         Waits at most `seconds` in all; a sink that hangs is left to itself.
         From the pump's own thread it does not wait at all.
         """
-        deadline = time.monotonic() + seconds
         executions = self._executions()
         self._ending = True  # from here on nothing but the last beat
         self._phase = phase
@@ -178,6 +177,11 @@ class Pump:
         self._inbox.append(replace(last, next=0.0, reason=reason))
         self._over.set()
         self._wake.set()
+        self.wait(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Waits, at most so long, until a run that was stopped is closed."""
+        deadline = time.monotonic() + seconds
         if self._thread in (None, threading.current_thread()):
             return
         self._thread.join(max(deadline - time.monotonic(), 0))

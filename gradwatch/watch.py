@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ class Watch:
             alive=self._fit_runs,
             left=self.orphaned,
         )
+        atexit.register(_process_ends, weakref.ref(self))
 
     def begin(self, model: Any) -> None:
         """Begins or continues the run with a fit of `model`.
@@ -95,7 +97,6 @@ class Watch:
         self._latched, self._planned = -1, False
         self._fit = FitFrame()
         self.active = True
-        atexit.register(self._interrupted)
         self._serve()
         self.pump.start()
         kept.install()
@@ -171,7 +172,6 @@ class Watch:
                 return
             self.active = False
             self._fit = None
-        atexit.unregister(self._interrupted)
         self.pump.stop(phase, reason, _CLOSING_SECONDS)
         if self.endpoint is not None:
             self._closing = threading.Timer(
@@ -187,6 +187,8 @@ class Watch:
     def _interrupted(self) -> None:
         self.orphaned()
         self.end("interrupted", "the process ended")
+        # Also where the pump itself has ended the run, just before.
+        self.pump.wait(_CLOSING_SECONDS)
 
     def _finding(self, step: int) -> Finding | None:
         return next(
@@ -221,3 +223,10 @@ class Watch:
         if self.endpoint is not None:
             self.endpoint.close()
             self.endpoint = None
+
+
+def _process_ends(watch: weakref.ref[Watch]) -> None:
+    """At exit: says how the run ended, if nobody else has."""
+    alive = watch()
+    if alive is not None:
+        alive._interrupted()
