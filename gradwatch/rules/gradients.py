@@ -12,10 +12,9 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
+from gradwatch.rules.wording import listed
 
 __all__ = ["MissingGradient"]
-
-_NAMED = 5
 
 
 class MissingGradient:
@@ -57,9 +56,7 @@ class MissingGradient:
             return
         self._told |= set(self._missing)
         everything = len(self._missing) == len(self._trainable)
-        named = ", ".join(self._missing[:_NAMED])
-        more = len(self._missing) - _NAMED
-        which = f"{named} and {more} more" if more > 0 else named
+        which = listed(self._missing)
         some = f"{len(self._missing)} of {len(self._trainable)}"
         yield Finding(
             rule=self.name,

@@ -25,6 +25,7 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
+from gradwatch.rules.wording import listed
 
 __all__ = ["NonfiniteGradient", "NonfiniteLoss", "NonfiniteWeight"]
 
@@ -38,7 +39,6 @@ _CLEAN_DATA = (
     "Find NaN or Inf in the inputs, targets or sample weights of this batch "
     "and drop or fill them before training."
 )
-_NAMED = 5
 
 _Source = Literal["loss", "gradient", "weight"]
 _NEEDS = (
@@ -205,7 +205,7 @@ class NonfiniteGradient(_Nonfinite):
 
     def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
         paths = list(facts["gradients"])
-        which = _list(paths)
+        which = listed(paths)
         if len(paths) == facts["variables"]:
             which = f"all {len(paths)} variables ({which})"
         norms = list(facts["gradients"].values())
@@ -240,7 +240,7 @@ class NonfiniteWeight(_Nonfinite):
         if facts["lost"]:
             return "weights", "Trainable weights held NaN or Inf already"
         paths = facts["weights"] or ["state"]
-        return paths[0], f"NaN or Inf was assigned to {_list(paths)}"
+        return paths[0], f"NaN or Inf was assigned to {listed(paths)}"
 
 
 def _left(facts: dict[str, Any]) -> str:
@@ -250,12 +250,6 @@ def _left(facts: dict[str, Any]) -> str:
     if facts["update_applied"]:
         return "The update was applied: the weights are lost."
     return "The update was dropped: the weights are those before it."
-
-
-def _list(paths: list[str]) -> str:
-    named = ", ".join(paths[:_NAMED])
-    more = len(paths) - _NAMED
-    return f"{named} and {more} more" if more > 0 else named
 
 
 def _kind(values: Any) -> str:
