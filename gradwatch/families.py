@@ -186,9 +186,6 @@ _CATALOGUE = (
     ),
 )
 
-# Said better by a family of the catalogue: flags by counters, losses and
-# metrics by one family with the label `split`.
-
 
 def generic_scope(signal: str) -> Scope | None:
     """Returns the scope of a signal that has a gauge of its own.
@@ -197,13 +194,14 @@ def generic_scope(signal: str) -> Scope | None:
         signal: any name.
 
     Returns:
-        `None` for signals that are unknown, of an epoch, or told by a family
-        of the catalogue.
+        `None` for signals that are unknown or a histogram, and for those that
+        a family of the catalogue tells better: flags by counters, losses and
+        metrics by one family with the label `split`.
     """
     known = SIGNALS.get(signal)
     if known is None or known.scope == "epoch" or signal == "loss":
         return None
-    if known.unit == "flag":  # the counters say it better
+    if known.unit == "flag" or known.histogram:
         return None
     return known.scope
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwatch.signals import Slot
+from gradwatch.signals import SIGNALS, Slot
 
 __all__ = [
     "Anatomy",
@@ -137,6 +137,12 @@ class Schema:
         text = json.dumps(self.slots)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def xray(self) -> NDArray[np.bool_]:
+        """Bool `[K]`: the columns that are measured on X-ray steps only."""
+        signals = [SIGNALS.get(slot.signal) for slot in self.slots]
+        return np.array([s is not None and s.xray for s in signals], np.bool_)
+
     def column(self, signal: str) -> int | None:
         """Returns the column of a run-scoped signal, `None` if not measured."""
         slot = Slot(signal)
@@ -160,7 +166,8 @@ class Block:
         times: float64 `[B]`, Unix seconds at which the step ended.
         values: float32 `[B, K]`, columns as in the Schema.
         xray: bool `[B]`; X-ray slots of a row are measured only where true.
-        histograms: Slot -> int64 `[X, bins]`, one row per true `xray` row.
+        histograms: Slot -> int64 `[X, bins]`, one row per true `xray` row:
+            numbers of entries between `signals.HISTOGRAM_EDGES`.
     """
 
     steps: NDArray[np.int64]

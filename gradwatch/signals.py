@@ -1,7 +1,8 @@
 """The measurable quantities, each defined once.
 
 TensorBoard tags, Prometheus names and the table in the README derive from
-`SIGNALS`. Imports the standard library only.
+`SIGNALS`; histograms are counted on `HISTOGRAM_EDGES`. Imports numpy and the
+standard library only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-__all__ = ["SIGNALS", "Scope", "Signal", "Slot", "prometheus_name", "tag"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "HISTOGRAM_EDGES",
+    "SIGNALS",
+    "Scope",
+    "Signal",
+    "Slot",
+    "prometheus_name",
+    "tag",
+]
 
 Scope = Literal["run", "variable", "layer", "component", "epoch"]
 
@@ -22,143 +34,189 @@ class Signal:
     Attributes:
         name: snake_case, unique.
         unit: unit of its values; `"1"` where there is none (the unit of a loss
-            is the user's own), `"flag"` for 0 or 1, `"steps"` for a number
-            of them.
+            is the user's own), `"flag"` for 0 or 1, `"ratio"` for a share,
+            `"steps"` for a number of them.
         scope: what one value belongs to.
         meaning: one sentence: what the number is and where it is measured.
+        xray: measured on X-ray steps only.
+        histogram: its values are numbers of entries, int64 `[bins]`, between
+            `HISTOGRAM_EDGES`; they are no column of a Schema.
     """
 
     name: str
     unit: str
     scope: Scope
     meaning: str
+    xray: bool = False
+    histogram: bool = False
 
 
 class Slot(NamedTuple):
-    """One measured column: a signal and what it was measured on.
+    """One measured column, or histogram: a signal and what it was measured on.
 
     Attributes:
         signal: name of a `Signal`.
-        subject: path of a variable, layer or component, name of a metric, or
-            `""` for the run.
+        subject: path of a variable, layer or component, two components as
+            `a|b`, name of a metric, or `""` for the run.
     """
 
     signal: str
     subject: str = ""
 
 
-SIGNALS: Mapping[str, Signal] = {
-    s.name: s
-    for s in (
-        Signal(
-            "loss",
-            "1",
-            "run",
-            "The step's own total loss as the optimizer saw it: all outputs, "
-            "`add_loss` and regularisers of this batch, no running mean.",
-        ),
-        Signal(
-            "gradient_norm",
-            "1",
-            "run",
-            "L2 norm over all gradients of the step, unscaled, before "
-            "clipping.",
-        ),
-        Signal(
-            "variable_gradient_norm",
-            "1",
-            "variable",
-            "L2 norm of the gradient of one variable, unscaled, before "
-            "clipping.",
-        ),
-        Signal(
-            "nonfinite",
-            "flag",
-            "run",
-            "1 if the loss, a gradient (or its square, where the optimizer "
-            "needs it) or assigned state of the step holds NaN or Inf.",
-        ),
-        Signal(
-            "nonfinite_batch",
-            "flag",
-            "run",
-            "1 if the step was not finite and its inputs, targets or sample "
-            "weights hold NaN or Inf (looked at only then).",
-        ),
-        Signal(
-            "nonfinite_weight",
-            "flag",
-            "run",
-            "1 if the step was not finite and a trainable weight held NaN or "
-            "Inf already before it (looked at only then).",
-        ),
-        Signal(
-            "variable_nonfinite",
-            "flag",
-            "variable",
-            "1 if the value that the step's forward pass assigned to this "
-            "non-trainable variable holds NaN or Inf.",
-        ),
-        Signal(
-            "update_applied",
-            "flag",
-            "run",
-            "1 if the step's gradients changed the weights, 0 if they were "
-            "dropped or, with gradient accumulation, only collected.",
-        ),
-        Signal(
-            "update_dropped",
-            "flag",
-            "run",
-            "1 if the guard, or loss scaling, kept the step's gradients from "
-            "the weights.",
-        ),
-        Signal(
-            "applied_gradient_norm",
-            "1",
-            "run",
-            "L2 norm over what the weights are updated with: after collecting "
-            "and clipping; measured if the optimizer does either.",
-        ),
-        Signal(
-            "learning_rate",
-            "1",
-            "run",
-            "Learning rate in force in the step.",
-        ),
-        Signal(
-            "optimizer_step",
-            "steps",
-            "run",
-            "`optimizer.iterations` before the update, exact up to 16,777,216.",
-        ),
-        Signal(
-            "loss_scale",
-            "1",
-            "run",
-            "Factor by which the loss is scaled in mixed precision.",
-        ),
-        Signal(
-            "validation_loss",
-            "1",
-            "epoch",
-            "Validation loss at the end of an epoch, as Keras reports it.",
-        ),
-        Signal(
-            "metric",
-            "1",
-            "epoch",
-            "A training metric at the end of an epoch, as Keras reports it "
-            "(`loss` here is the epoch's running mean).",
-        ),
-        Signal(
-            "validation_metric",
-            "1",
-            "epoch",
-            "A validation metric at the end of an epoch, as Keras reports it.",
-        ),
+def _grid() -> NDArray[np.float32]:
+    """Edges that host and device agree on: each is a float32 number."""
+    magnitudes = (10.0 ** (np.arange(-40, 9) / 2)).astype(np.float32)
+    edges = np.concatenate([-magnitudes[::-1], magnitudes])
+    edges.setflags(write=False)
+    return edges
+
+
+HISTOGRAM_EDGES = _grid()
+"""What histograms are counted on: float32 `[98]`, ascending.
+
+Half decades from 1e-20 to 1e4, and their negatives. The 99 bins: bin i holds
+`edges[i - 1] <= x < edges[i]`, as `np.searchsorted(edges, x, side="right")`
+says. The first and the last are open; bin 49, in the middle, holds exact zeros
+and magnitudes below 1e-20. NaN and the infinities are not counted.
+"""
+
+
+def _rows(
+    scope: Scope,
+    unit: str,
+    kind: Literal["everyday", "xray", "histogram"] = "everyday",
+    /,
+    **meanings: str,
+) -> tuple[Signal, ...]:
+    histogram = kind == "histogram"
+    xray = kind == "xray" or histogram
+    return tuple(
+        Signal(name, unit, scope, meaning, xray, histogram)
+        for name, meaning in meanings.items()
     )
-}
+
+
+_CATALOGUE = (
+    *_rows(
+        "run",
+        "1",
+        loss="The step's own total loss as the optimizer saw it: all outputs, "
+        "`add_loss` and regularisers of this batch, no running mean.",
+        gradient_norm="L2 norm over all gradients of the step, unscaled, "
+        "before clipping.",
+        applied_gradient_norm="L2 norm over what the weights are updated with: "
+        "after collecting and clipping; measured if the optimizer does either.",
+        learning_rate="Learning rate in force in the step.",
+        loss_scale="Factor by which the loss is scaled in mixed precision.",
+    ),
+    *_rows(
+        "run",
+        "steps",
+        optimizer_step="`optimizer.iterations` before the update, exact up to "
+        "16,777,216.",
+    ),
+    *_rows(
+        "run",
+        "flag",
+        nonfinite="1 if the loss, a gradient (or its square, where the "
+        "optimizer needs it) or assigned state of the step holds NaN or Inf.",
+        nonfinite_batch="1 if the step was not finite and its inputs, targets "
+        "or sample weights hold NaN or Inf (looked at only then).",
+        nonfinite_weight="1 if the step was not finite and a trainable weight "
+        "held NaN or Inf already before it (looked at only then).",
+        update_applied="1 if the step's gradients changed the weights, 0 if "
+        "they were dropped or, with gradient accumulation, only collected.",
+        update_dropped="1 if the guard, or loss scaling, kept the step's "
+        "gradients from the weights.",
+    ),
+    *_rows(
+        "variable",
+        "1",
+        variable_gradient_norm="L2 norm of the gradient of one variable, "
+        "unscaled, before clipping.",
+    ),
+    *_rows(
+        "variable",
+        "flag",
+        variable_nonfinite="1 if the value that the step's forward pass "
+        "assigned to this non-trainable variable holds NaN or Inf.",
+    ),
+    *_rows(
+        "variable",
+        "1",
+        "xray",
+        variable_gradient_max_abs="Largest absolute entry of the gradient of "
+        "one variable, unscaled, before clipping.",
+        variable_weight_norm="L2 norm of one trainable variable before the "
+        "step's update.",
+        variable_update_norm="L2 norm of what the step's update added to one "
+        "trainable variable.",
+    ),
+    *_rows(
+        "variable",
+        "ratio",
+        "xray",
+        variable_zero_gradient_ratio="Share of the entries of the gradient of "
+        "one variable that are exactly 0.",
+    ),
+    *_rows(
+        "layer",
+        "ratio",
+        "xray",
+        layer_silent_ratio="Share of the units of a layer's output that are 0 "
+        "for all samples of the batch.",
+        layer_bound_ratio="Share of the entries of a layer's output that are "
+        "at a bound of its activation.",
+    ),
+    *_rows(
+        "layer",
+        "1",
+        "xray",
+        layer_mean="Mean of the entries of a layer's output.",
+        layer_std="Standard deviation of the entries of a layer's output.",
+        layer_max_abs="Largest absolute entry of a layer's output.",
+        layer_nonfinite="Number of entries of a layer's output that are NaN or "
+        "Inf.",
+    ),
+    *_rows(
+        "component",
+        "1",
+        "xray",
+        component_gradient_norm="L2 norm over all gradients of one component "
+        "of the loss alone, unscaled, before clipping.",
+        component_gradient_cosine="Cosine of the angle between the gradients "
+        "of two components of the loss, `a|b`: -1 where one undoes the other.",
+    ),
+    *_rows(
+        "variable",
+        "1",
+        "histogram",
+        gradient_histogram="Entries of the gradient of one variable, unscaled, "
+        "before clipping, by size.",
+        weight_histogram="Entries of one trainable variable before the step's "
+        "update, by size.",
+    ),
+    *_rows(
+        "layer",
+        "1",
+        "histogram",
+        activation_histogram="Entries of a layer's output, by size.",
+    ),
+    *_rows(
+        "epoch",
+        "1",
+        validation_loss="Validation loss at the end of an epoch, as Keras "
+        "reports it.",
+        metric="A training metric at the end of an epoch, as Keras reports it "
+        "(`loss` here is the epoch's running mean).",
+        validation_metric="A validation metric at the end of an epoch, as "
+        "Keras reports it.",
+    ),
+)
+
+SIGNALS: Mapping[str, Signal] = {s.name: s for s in _CATALOGUE}
+"""All signals by name, in the order in which they are shown."""
 
 
 def tag(slot: Slot) -> str:
@@ -170,9 +228,10 @@ def prometheus_name(signal: str) -> str:
     """Returns the Prometheus name of a signal: prefix, name, unit suffix.
 
     Base units only (seconds, bytes, ratio), plural and last, as Prometheus'
-    naming practices ask; signals without a unit get no suffix.
+    naming practices ask; signals without a unit get no suffix, and those whose
+    name ends with their unit no second one.
     """
     unit = SIGNALS[signal].unit
-    return f"gradwatch_{signal}" + (
-        "" if unit in ("1", "flag", "steps") else f"_{unit}"
-    )
+    name = f"gradwatch_{signal}"
+    unitless = unit in ("1", "flag", "steps")
+    return name if unitless or name.endswith(f"_{unit}") else f"{name}_{unit}"
