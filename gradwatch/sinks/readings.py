@@ -6,12 +6,15 @@ name `PLUGIN` and a string tensor with these bytes, little-endian:
 - the version of this format, uint8;
 - the Schema's hash, 16 ASCII bytes;
 - rows B and columns K, two uint32;
+- bytes of the histograms' names and bins N of each, two uint32 (version 2);
 - a zlib stream of `steps` int64 `[B]`, `times` float64 `[B]`, `values` float32
-  `[B, K]` and `xray` uint8 `[B]`; of each array first the lowest byte of all
-  numbers, then the next byte of all numbers, and so on.
+  `[B, K]`, `xray` uint8 `[B]` and (version 2) the H histograms: their names, a
+  JSON list of `[signal, subject]`, and their counts int64 `[H, X, N]`, a row
+  for each of the X rows whose `xray` is 1; of each array first the lowest byte
+  of all numbers, then the next byte of all numbers, and so on.
 
-The Schema is JSON in an event of the tag `SCHEMA_TAG`, in front of the first
-Block that refers to it. Histograms are not packed.
+Version 1, without histograms, is read as well. The Schema is JSON in an event
+of the tag `SCHEMA_TAG`, in front of the first Block that refers to it.
 
 Needs the standard library and numpy; `read_blocks` also needs tensorboard's
 protocol buffers. Never TensorFlow.
@@ -23,7 +26,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +50,9 @@ PLUGIN = "gradwatch"
 TAG = "gradwatch/readings"
 SCHEMA_TAG = "gradwatch/schema"
 
-_VERSION = 1
+_VERSION = 2
 _HEAD = struct.Struct("<B16sII")
+_HISTOGRAMS = struct.Struct("<II")
 
 
 def encode(schema: str, block: Block) -> bytes:
@@ -56,17 +60,22 @@ def encode(schema: str, block: Block) -> bytes:
 
     Args:
         schema: hash of the Schema that names its columns.
-        block: B rows, K columns; its histograms are left out.
+        block: B rows, K columns; its histograms have the same bins.
 
     Returns:
         The bytes that `decode` reads.
     """
+    names = json.dumps(list(block.histograms)).encode()
+    counts = np.array(list(block.histograms.values()), np.int64)
     head = _HEAD.pack(_VERSION, schema.encode(), *block.values.shape)
+    head += _HISTOGRAMS.pack(len(names), counts.shape[-1])
     body = (
         _planes(block.steps, "<i8"),
         _planes(block.times, "<f8"),
         _planes(block.values, "<f4"),
         _planes(block.xray, "u1"),
+        names,
+        _planes(counts, "<i8"),
     )
     return head + zlib.compress(b"".join(body), level=1)
 
@@ -78,25 +87,41 @@ def decode(data: bytes) -> tuple[str, Block]:
         ValueError: if a later version of gradwatch wrote `data`.
     """
     version, schema, rows, columns = _HEAD.unpack_from(data)
-    if version != _VERSION:
+    if version > _VERSION:
         raise ValueError(
             expected(
                 "version",
-                f"readings of version {_VERSION}",
+                f"readings of version {_VERSION} or before",
                 version,
                 "Read this run with the gradwatch that wrote it.",
             )
         )
-    body = memoryview(zlib.decompress(data[_HEAD.size :]))
-    ends = np.cumsum([0, 8 * rows, 8 * rows, 4 * rows * columns, rows]).tolist()
-    steps, times, values, xray = (body[a:b] for a, b in pairwise(ends))
+    start, named, bins = _HEAD.size, 0, 0
+    if version > 1:
+        named, bins = _HISTOGRAMS.unpack_from(data, start)
+        start += _HISTOGRAMS.size
+    body = memoryview(zlib.decompress(data[start:]))
+    sizes = [8 * rows, 8 * rows, 4 * rows * columns, rows, named]
+    ends = [*accumulate(sizes, initial=0), len(body)]
+    parts = [body[a:b] for a, b in pairwise(ends)]
+    steps, times, values, xray, names, counts = parts
+    marks = _from_planes(xray, "u1").astype(np.bool_)
     block = Block(
         _from_planes(steps, "<i8").astype(np.int64),
         _from_planes(times, "<f8").astype(np.float64),
         _from_planes(values, "<f4").astype(np.float32).reshape(rows, columns),
-        _from_planes(xray, "u1").astype(np.bool_),
+        marks,
+        _histograms(bytes(names), counts, (int(marks.sum()), bins)),
     )
     return schema.decode(), block
+
+
+def _histograms(
+    names: bytes, counts: memoryview, shape: tuple[int, int]
+) -> dict[Slot, NDArray[np.int64]]:
+    slots = [Slot(*slot) for slot in json.loads(names or b"[]")]
+    numbers = _from_planes(counts, "<i8").astype(np.int64)
+    return dict(zip(slots, numbers.reshape(len(slots), *shape), strict=True))
 
 
 def _planes(array: NDArray[np.generic], dtype: DTypeLike) -> bytes:

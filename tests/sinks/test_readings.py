@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow as stub
 
 from gradwatch.records import Block, Run, Schema
-from gradwatch.signals import Slot
+from gradwatch.signals import HISTOGRAM_EDGES, Slot
 from gradwatch.sinks.event_file import EventFile
 from gradwatch.sinks.readings import decode, encode, read_blocks
 from gradwatch.sinks.tensorboard import TensorBoardSink
 
 RUN = Run("run", "run", 1000.0, "host", {}, {})
 LOSS = Schema((Slot("loss"),))
+VERSION_1 = Path(__file__).parents[1] / "data" / "readings_v1.bin"
 
 
 @contextmanager
@@ -44,24 +46,29 @@ def block(first: int, rows: int, columns: int) -> Block:
     """Returns a Block of distinct values; every third row is an X-ray."""
     steps = np.arange(first, first + rows)
     values = np.arange(rows * columns, dtype=np.float32)
+    xray = steps % 3 == 0
+    counts = steps[xray][:, None] * 1000 + np.arange(99)
     return Block(
         steps,
         1000.0 + steps / 10,
         values.reshape(rows, columns) + np.float32(first),
-        steps % 3 == 0,
+        xray,
+        {Slot("gradient_histogram", p): counts + len(p) for p in ("a", "b/ü")},
     )
 
 
 def same(a: Block, b: Block) -> bool:
     """Whether two Blocks are equal bit by bit, dtypes included."""
-    return all(
+    arrays: list[tuple[np.ndarray, np.ndarray]] = [
+        (a.steps, b.steps),
+        (a.times, b.times),
+        (a.values, b.values),
+        (a.xray, b.xray),
+        *zip(a.histograms.values(), b.histograms.values()),
+    ]
+    return list(a.histograms) == list(b.histograms) and all(
         x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
-        for x, y in (
-            (a.steps, b.steps),
-            (a.times, b.times),
-            (a.values, b.values),
-            (a.xray, b.xray),
-        )
+        for x, y in arrays
     )
 
 
@@ -71,11 +78,15 @@ def blocks(draw: st.DrawFn) -> Block:
     rows = draw(st.integers(0, 40))
     columns = draw(st.integers(0, 9))
     bits = draw(hnp.arrays(np.uint32, (rows, columns)))
+    xray = draw(hnp.arrays(np.bool_, rows))
+    slots = draw(st.lists(st.builds(Slot, st.text(), st.text()), unique=True))
+    shape = int(xray.sum()), draw(st.integers(0, 5))
     return Block(
         draw(hnp.arrays(np.int64, rows)),
         draw(hnp.arrays(np.float64, rows)),
         bits.view(np.float32),
-        draw(hnp.arrays(np.bool_, rows)),
+        xray,
+        {slot: draw(hnp.arrays(np.int64, shape)) for slot in slots},
     )
 
 
@@ -85,6 +96,46 @@ def test_decode_returns_what_encode_packed(given: Block) -> None:
     schema, got = decode(encode("0123456789abcdef", given))
     assert schema == "0123456789abcdef"
     assert same(got, given)
+
+
+@given(blocks(), st.data())
+def test_rows_take_their_histograms_along(
+    given: Block, data: st.DataObject
+) -> None:
+    """Whichever rows are packed, each X-ray row keeps its own counts."""
+    which = data.draw(hnp.arrays(np.bool_, len(given)))
+    _, part = decode(encode("0123456789abcdef", given.rows(which)))
+    xrays = np.flatnonzero(given.xray).tolist()
+    kept = [n for n, row in enumerate(xrays) if which[row]]
+    assert part.steps.tolist() == given.steps[which].tolist()
+    for slot, counts in given.histograms.items():
+        assert part.histograms[slot].tolist() == counts[kept].tolist()
+
+
+def test_histograms_are_small() -> None:
+    """Counts of a normal distribution take a tenth of their bytes at most."""
+    values = np.random.default_rng(0).normal(size=(50, 10_000))
+    bins = np.searchsorted(HISTOGRAM_EDGES, values, side="right")
+    one = Block(
+        np.arange(1),
+        np.zeros(1),
+        np.zeros((1, 0), np.float32),
+        np.ones(1, np.bool_),
+        {
+            Slot("weight_histogram", f"layer_{i}/kernel"): np.bincount(
+                row, minlength=99
+            )[None]
+            for i, row in enumerate(bins)
+        },
+    )
+    assert len(encode("0123456789abcdef", one)) < one.nbytes / 10
+
+
+def test_version_1_is_read() -> None:
+    """Bytes that the first version wrote give the same Block, no histograms."""
+    schema, got = decode(VERSION_1.read_bytes())
+    assert schema == "0123456789abcdef"
+    assert same(got, replace(block(0, 8, 2), histograms={}))
 
 
 def test_later_versions_are_refused() -> None:
