@@ -24,6 +24,7 @@ FINDINGS = 100
 """Findings, the first of a run, that have such a window."""
 
 _BUFFER = 512  # left-out rows kept, so that a window can begin in the past
+_RARE = 8  # stride up to which all X-ray rows are recorded
 
 
 def stride(used: int, budget: int) -> int:
@@ -50,12 +51,17 @@ class Recorder:
     around its last step. The last `_BUFFER` rows that were left out are kept
     for findings that come after them.
 
+    X-ray rows are few and tell most: all are recorded, whatever the cadence,
+    up to a stride of `_RARE`, and one in every stride / `_RARE` beyond it. Were
+    they never thinned out, they alone would fill the budget of a long run.
+
     Args:
         every_steps: the cadence.
     """
 
     def __init__(self, every_steps: int) -> None:
         self._every_steps = every_steps
+        self._xrays = 0
         self._findings = 0
         self._centres = np.zeros(0, np.int64)
         self._left: deque[tuple[Schema, Block]] = deque()
@@ -90,7 +96,7 @@ class Recorder:
             stride: by how much recording is thinned out beyond the cadence.
         """
         chosen = block.steps % (self._every_steps * stride) == 0
-        chosen |= self.inside(block.steps)
+        chosen |= self.inside(block.steps) | self._xray(block, stride)
         if chosen.all():
             return block
         self._left.append((schema, block.rows(~chosen)))
@@ -98,6 +104,13 @@ class Recorder:
         while kept - len(self._left[0][1]) >= _BUFFER:
             kept -= len(self._left.popleft()[1])
         return block.rows(chosen)
+
+    def _xray(self, block: Block, stride: int) -> NDArray[np.bool_]:
+        """Bool `[B]`: the X-ray rows to record; counts all of them."""
+        numbers = self._xrays + np.cumsum(block.xray) - 1
+        self._xrays += int(block.xray.sum())
+        due = numbers % max(stride // _RARE, 1) == 0
+        return np.asarray(block.xray & due)
 
     def inside(self, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Bool `[B]`: whether a step is in a finding's window."""

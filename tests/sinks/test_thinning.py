@@ -70,6 +70,26 @@ def test_cadence_and_stride_choose_by_step_number() -> None:
 
 
 @given(
+    st.lists(st.integers(0, 90), min_size=1),
+    st.sampled_from([1, 2, 4, 8, 16, 64]),
+    st.sets(st.integers(0, 2000)),
+)
+def test_xray_rows_thin_out_last(
+    sizes: list[int], stride: int, xrays: set[int]
+) -> None:
+    """However Blocks are cut, all are recorded up to stride 8, then fewer."""
+    recorder, got, first = Recorder(10**6), list[int](), 0
+    for size in sizes:
+        rows = block(first, size)
+        rows.xray[:] = np.isin(rows.steps, list(xrays))
+        got += recorder.record(SCHEMA, rows, stride).steps.tolist()
+        first += size
+    seen = sorted(step for step in xrays if step < first)
+    cadence = {0} if first else set()
+    assert set(got) == set(seen[:: max(stride // 8, 1)]) | cadence
+
+
+@given(
     st.lists(st.integers(1, 90), min_size=1),
     st.integers(1, 50),
     st.lists(st.integers(0, 2000), max_size=3),
