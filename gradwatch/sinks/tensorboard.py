@@ -2,9 +2,9 @@
 
 What it writes into `events.out.tfevents.*` of the run directory:
 
-- plain scalars, at most `RATE` values a second by the rows' own times. Slots
-  of the run (`loss`) have half of that for themselves, so that many variables
-  do not thin them out. The first row is shown, and the row at a finding's first
+- plain scalars (`scalars.py`), at most `RATE` values a second by the rows' own
+  times. Slots of the run (`loss`), of its parts and X-ray slots have an equal
+  share of that each. The first row is shown, and the row at a finding's first
   step unless later rows are shown already: steps of a tag only ascend, because
   TensorBoard drops data when they go back;
 - findings as text, a layout for the custom scalars page;
@@ -22,11 +22,9 @@ Of third parties it needs tensorboard's protocol buffers only; TensorFlow never.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tensorboard.compat.proto import event_pb2, types_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as charts
@@ -38,26 +36,13 @@ from gradwatch.signals import Slot, tag
 from gradwatch.sinks import readings
 from gradwatch.sinks.event_file import EventFile
 from gradwatch.sinks.findings import Texts
-from gradwatch.sinks.thinning import FINDINGS, Pace, Recorder, stride
+from gradwatch.sinks.scalars import Scalars, add_scalar, scalar_groups
+from gradwatch.sinks.thinning import FINDINGS, Recorder, stride
 from gradwatch.strict_json import dumps
 
-__all__ = ["RATE", "TensorBoardSink"]
-
-RATE = 200
-"""Scalar values a second, in total, of the rows' own times."""
+__all__ = ["TensorBoardSink"]
 
 _SMALLEST_BUDGET = 2**20
-
-# NaN is a value in these; elsewhere it says that the row was no X-ray.
-_EVERY_STEP = frozenset(
-    {
-        "applied_gradient_norm",
-        "gradient_norm",
-        "loss",
-        "loss_component",
-        "variable_gradient_norm",
-    }
-)
 
 _CHARTS = {
     "Loss": [r"loss$", r"loss_component/.*"],
@@ -91,7 +76,7 @@ class TensorBoardSink:
         self._budget = budget_bytes
         self._file = EventFile(path)
         self._recorder = Recorder(every_steps)
-        self._scalars: list[_Scalars] = []
+        self._scalars: list[Scalars] = []
         self._schema = Schema()
         self._begun: Schema | None = None
         self._recorded = 0
@@ -105,7 +90,7 @@ class TensorBoardSink:
         """Goes on in the run's file; notes a new Schema in it."""
         self._now = max(self._now, run.start)
         if schema != self._schema or not self._scalars:
-            self._scalars = _groups(schema)
+            self._scalars = scalar_groups(schema)
         self._schema = schema
         self._file.measure()
         self._begin()
@@ -158,15 +143,17 @@ class TensorBoardSink:
         thin = stride(half - self._room() + self._recorded, half)
         recorded = self._recorder.record(self._schema, block, thin)
         self._put_readings(self._schema, recorded)
+        self._show(block.rows(block.steps > self._shown), thin)
+
+    def _show(self, block: Block, thin: int) -> None:
+        if not len(block):
+            return
+        self._shown = int(block.steps[-1])
+        due = block.steps % self._every_steps == 0
         forced = np.isin(block.steps, self._firsts)
-        due = (block.steps % self._every_steps == 0) | forced
-        new = due & (block.steps > self._shown)
-        if new.any():
-            self._shown = int(block.steps[-1])
-            shown, forced = block.rows(new), forced[new]
-            for group in self._scalars:
-                for event in group.events(shown, forced, thin):
-                    self._put_thinned(event)
+        for group in self._scalars:
+            for event in group.events(block, due, forced, thin):
+                self._put_thinned(event)
 
     def _put_readings(self, schema: Schema, block: Block) -> None:
         if not len(block):
@@ -199,11 +186,11 @@ class TensorBoardSink:
         self._epoch_step = epoch.step
         event = self._event(epoch.step)
         for name, value in epoch.metrics.items():
-            _add_scalar(event, tag(Slot("metric", name)), value)
+            add_scalar(event, tag(Slot("metric", name)), value)
         for name, value in epoch.validation.items():
             metric = Slot("validation_metric", name)
             slot = Slot("validation_loss") if name == "loss" else metric
-            _add_scalar(event, tag(slot), value)
+            add_scalar(event, tag(slot), value)
         self._put(event)
 
     def _event(self, step: int) -> event_pb2.Event:
@@ -229,60 +216,10 @@ class TensorBoardSink:
         self._recorded += self._file.size - before
 
 
-class _Scalars:
-    """A group of slots that are shown in the same rows, at a rate of its own.
-
-    Args:
-        slots: column -> slot.
-        rate: values a second.
-    """
-
-    def __init__(self, slots: dict[int, Slot], rate: float) -> None:
-        self._columns = list(slots)
-        self._tags = [tag(slot) for slot in slots.values()]
-        self._always = np.array(
-            [s.signal in _EVERY_STEP for s in slots.values()]
-        )
-        self._pace = Pace(rate)
-
-    def events(
-        self, block: Block, forced: NDArray[np.bool_], thin: int
-    ) -> Iterable[event_pb2.Event]:
-        """Yields one event for each row of `block` that is shown.
-
-        Args:
-            block: the next rows.
-            forced: bool `[B]`, rows to show in any case.
-            thin: by what the rate is divided.
-        """
-        cost = len(self._tags) * thin
-        for row in np.flatnonzero(self._pace.choose(block.times, forced, cost)):
-            values = block.values[row, self._columns]
-            measured = ~np.isnan(values) | self._always | block.xray[row]
-            step, time = int(block.steps[row]), float(block.times[row])
-            event = event_pb2.Event(step=step, wall_time=time)
-            for column in np.flatnonzero(measured):
-                _add_scalar(event, self._tags[column], float(values[column]))
-            yield event
-
-
-def _groups(schema: Schema) -> list[_Scalars]:
-    """Parts the slots into those of the run and those of its parts."""
-    slots = dict(enumerate(schema.slots))
-    run = {i: slot for i, slot in slots.items() if not slot.subject}
-    parts = {i: slot for i, slot in slots.items() if slot.subject}
-    groups = [group for group in (run, parts) if group]
-    return [_Scalars(group, RATE / len(groups)) for group in groups]
-
-
 def _require(argument: str, least: int, received: int) -> None:
     if received < least:
         what = f"{least} or more"
         raise ValueError(expected(argument, what, received, "Raise it."))
-
-
-def _add_scalar(event: event_pb2.Event, name: str, value: float) -> None:
-    event.summary.value.add(tag=name, simple_value=value)
 
 
 def _add(event: event_pb2.Event, name: str, plugin: str, data: bytes) -> None:

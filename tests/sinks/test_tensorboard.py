@@ -16,7 +16,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from gradwatch.records import Beat, Block, Epoch, Finding, Run, Schema
 from gradwatch.signals import Slot, tag
 from gradwatch.sinks.readings import read_blocks
-from gradwatch.sinks.tensorboard import RATE, TensorBoardSink
+from gradwatch.sinks.scalars import RATE
+from gradwatch.sinks.tensorboard import TensorBoardSink
 
 RUN = Run("run", "run", 1000.0, "host", {}, {})
 SCHEMA = Schema(
@@ -90,14 +91,15 @@ def tensors(run_dir: Path, name: str) -> list[tuple[int, str, bytes]]:
 
 
 def test_scalars_have_tag_step_and_time(tmp_path: Path) -> None:
-    """Each slot is a series by step, at the times of its rows."""
+    """Each everyday slot is a series by step, at the times of its rows."""
     sink = TensorBoardSink(tmp_path)
     sink.open(RUN, SCHEMA)
     sink.write(block(0, 3))
     sink.write(block(3, 2))
     sink.close()
     rows = [(step, 1000.0 + step, float(step)) for step in range(5)]
-    assert scalars(tmp_path) == {tag(slot): rows for slot in SCHEMA.slots}
+    everyday = SCHEMA.slots[:3]
+    assert scalars(tmp_path) == {tag(slot): rows for slot in everyday}
 
 
 def test_scalars_keep_the_rate(tmp_path: Path) -> None:
@@ -148,22 +150,55 @@ def test_steps_never_go_back(tmp_path: Path) -> None:
 
 
 def test_nan_is_shown_where_it_was_measured(tmp_path: Path) -> None:
-    """NaN losses and norms are values; in X-ray slots NaN means nothing."""
+    """NaN is a value; an X-ray slot has values in X-ray rows only."""
     rows = block(0, 3)
     rows.values[1] = np.nan
     rows.values[2] = np.inf
-    rows.values[0, 3] = np.nan
-    xray = np.array([False, True, False])
+    rows.xray[1] = True
     sink = TensorBoardSink(tmp_path)
     sink.open(RUN, SCHEMA)
-    sink.write(Block(rows.steps, rows.times, rows.values, xray))
+    sink.write(rows)
     sink.close()
     series = scalars(tmp_path)
     assert math.isnan(series["loss"][1][2])
     assert series["gradient_norm"][2][2] == math.inf
     assert math.isnan(series["variable_gradient_norm/dense/kernel"][1][2])
+    ((step, time, value),) = series["variable_weight_norm/dense/kernel"]
+    assert (step, time) == (1, 1001.0)
+    assert math.isnan(value)
+
+
+def test_xray_rows_are_shown_whatever_the_cadence(tmp_path: Path) -> None:
+    """Neither cadence nor fast everyday rows keep X-ray values away."""
+    sink = TensorBoardSink(tmp_path, every_steps=10)
+    sink.open(RUN, SCHEMA)
+    xrays = [3, 250, 251, 777]
+    for first in range(0, 1000, 100):
+        rows = block(first, 100, gap=0.01)
+        rows.xray[:] = np.isin(rows.steps, xrays)
+        sink.write(rows)
+    sink.close()
+    series = scalars(tmp_path)
     weights = series["variable_weight_norm/dense/kernel"]
-    assert [step for step, _, _ in weights] == [1, 2]
+    assert [(step, value) for step, _, value in weights] == [
+        (3, 3.0), (250, 250.0), (777, 777.0)
+    ]  # fmt: skip
+    assert all(step % 10 == 0 for step, _, _ in series["loss"])
+
+
+def test_the_row_of_a_finding_shows_its_xray(tmp_path: Path) -> None:
+    """At the first step of a finding X-ray values are forced as well."""
+    schema = Schema(tuple(Slot("layer_mean", f"l{i}") for i in range(500)))
+    rows = block(0, 100, 500, gap=0.01)
+    rows.xray[::10] = True
+    sink = TensorBoardSink(tmp_path)
+    sink.open(RUN, schema)
+    sink.write(finding(41))
+    sink.write(finding(50))
+    sink.write(rows)
+    sink.close()
+    steps = [step for step, _, _ in scalars(tmp_path)["layer_mean/l0"]]
+    assert steps == [0, 50]
 
 
 def test_every_steps_thins_readings(tmp_path: Path) -> None:
