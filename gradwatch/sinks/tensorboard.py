@@ -7,6 +7,7 @@ What it writes into `events.out.tfevents.*` of the run directory:
   share of that each. The first row is shown, and the row at a finding's first
   step unless later rows are shown already: steps of a tag only ascend, because
   TensorBoard drops data when they go back;
+- histograms of X-ray rows (`histograms.py`);
 - findings as text, a layout for the custom scalars page;
 - packed readings (`readings.py`): every row of the cadence as far as half of
   the budget allows, and all rows around the first findings as far as the other
@@ -36,6 +37,7 @@ from gradwatch.signals import Slot, tag
 from gradwatch.sinks import readings
 from gradwatch.sinks.event_file import EventFile
 from gradwatch.sinks.findings import Texts
+from gradwatch.sinks.histograms import Histograms
 from gradwatch.sinks.scalars import Scalars, add_scalar, scalar_groups
 from gradwatch.sinks.thinning import FINDINGS, Recorder, stride
 from gradwatch.strict_json import dumps
@@ -43,6 +45,7 @@ from gradwatch.strict_json import dumps
 __all__ = ["TensorBoardSink"]
 
 _SMALLEST_BUDGET = 2**20
+_HISTOGRAMS = 4  # they may take one part in four of what recording may use
 
 _CHARTS = {
     "Loss": [r"loss$", r"loss_component/.*"],
@@ -77,6 +80,7 @@ class TensorBoardSink:
         self._file = EventFile(path)
         self._recorder = Recorder(every_steps)
         self._scalars: list[Scalars] = []
+        self._histograms = Histograms()
         self._schema = Schema()
         self._begun: Schema | None = None
         self._recorded = 0
@@ -154,6 +158,9 @@ class TensorBoardSink:
         for group in self._scalars:
             for event in group.events(block, due, forced, thin):
                 self._put_thinned(event)
+        share = max(self._room() // _HISTOGRAMS, 1)
+        for event in self._histograms.events(block, share):
+            self._put_thinned(event)
 
     def _put_readings(self, schema: Schema, block: Block) -> None:
         if not len(block):
