@@ -14,7 +14,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradwatch.records import (
     Anatomy,
@@ -27,8 +26,9 @@ from gradwatch.records import (
     Run,
     Schema,
 )
-from gradwatch.series import Distribution, History
+from gradwatch.series import Distribution, History, Newest
 from gradwatch.signals import Slot
+from gradwatch.tally import Tally
 
 __all__ = ["VERSION", "RunState"]
 
@@ -59,7 +59,8 @@ class RunState:
         self._schema = Schema()
         self._beat = Beat(run.start, "starting", 0, 0.0)
         self._epoch: Epoch | None = None
-        self._row = np.zeros(0, np.float32)
+        self._newest = Newest(Schema(), ())
+        self._traced: list[int] = []
         self._steps = 0
         self._last_step_time = 0.0
         self._stepping = False
@@ -67,10 +68,7 @@ class RunState:
         self._findings: deque[Finding] = deque(maxlen=_FINDINGS)
         self._finding_counts: Counter[tuple[str, str]] = Counter()
         self._finding_times: dict[tuple[str, str, str], float] = {}
-        self._nonfinite: Counter[tuple[str, str]] = Counter()
-        self._variable_nonfinite: Counter[str] = Counter()
-        self._last_nonfinite = (-1, 0.0)
-        self._skipped = Counter(nonfinite=0, loss_scale=0)
+        self._tally = Tally()
         self._step_time = Distribution(
             [m * 10.0**e for e in range(-4, 3) for m in (1, 2.5, 5)]
         )
@@ -84,19 +82,33 @@ class RunState:
         """
         with self._lock:
             if schema.slots != self._schema.slots:
-                self._row = np.zeros(0, np.float32)  # nothing measured yet
-                self._history = History()
+                self._choose(anatomy, schema)
             self._anatomy, self._schema = anatomy, schema
-            sizes = {v.path: int(np.prod(v.shape)) for v in anatomy.variables}
-            order = sorted(
-                range(len(schema.slots)),
-                key=lambda i: -sizes.get(schema.slots[i].subject, 1 << 62),
-            )
-            self._kept = sorted(order[:_SLOTS])
-            norms = set(schema.columns("variable_gradient_norm").values())
-            run = [i for i, s in enumerate(schema.slots) if not s.subject]
-            largest = [i for i in order if i in norms][:_TRACED]
-            self._traced = run + sorted(largest)
+
+    def _choose(self, anatomy: Anatomy, schema: Schema) -> None:
+        """Chooses the slots that have values and history; both begin anew.
+
+        Everyday slots go before X-ray slots, large variables before small.
+        """
+        rare = schema.xray.tolist()
+        sizes = {v.path: int(np.prod(v.shape)) for v in anatomy.variables}
+        order = sorted(
+            range(len(schema.slots)),
+            key=lambda i: (
+                rare[i],
+                -sizes.get(schema.slots[i].subject, 1 << 62),
+            ),
+        )
+        norms = set(schema.columns("variable_gradient_norm").values())
+        run = [
+            i
+            for i, slot in enumerate(schema.slots)
+            if not (slot.subject or rare[i])
+        ]
+        largest = [i for i in order if i in norms][:_TRACED]
+        self._traced = run + sorted(largest)
+        self._newest = Newest(schema, sorted(order[:_SLOTS]))
+        self._history = History()
 
     @property
     def anatomy(self) -> Anatomy:
@@ -133,70 +145,15 @@ class RunState:
         self._steps = int(block.steps[-1]) + 1
         self._last_step_time = float(block.times[-1])
         self._stepping = True
-        self._row = block.values[-1]
+        self._newest.add(block)
         self._history.add(block.steps, block.values[:, self._traced])
         column = self._schema.column
         if (loss := column("loss")) is not None:
             losses = block.values[:, loss]
             self._losses.extend(losses[np.isfinite(losses)].tolist())
-            self._count_nonfinite("loss", block.values[:, [loss]])
         if (norm := column("gradient_norm")) is not None:
             self._gradient_norm.add(block.values[:, norm])
-        self._fold_dropped(block)
-        self._fold_nonfinite(block)
-
-    def _fold_dropped(self, block: Block) -> None:
-        """Counts dropped updates: bad steps, or loss scaling's own skips."""
-        dropped = self._schema.column("update_dropped")
-        norm = self._schema.column("gradient_norm")
-        bad = self._schema.column("nonfinite")
-        if dropped is None or norm is None or bad is None:
-            return
-        rows = block.values[block.values[:, dropped] > 0]
-        scaled = (rows[:, bad] == 0) & ~np.isfinite(rows[:, norm])
-        self._skipped["loss_scale"] += int(scaled.sum())
-        self._skipped["nonfinite"] += int((~scaled).sum())
-
-    def _fold_nonfinite(self, block: Block) -> None:
-        flag = self._schema.column("nonfinite")
-        if flag is None:
-            return
-        bad = np.flatnonzero(block.values[:, flag])
-        if not len(bad):
-            return
-        last = bad[-1]
-        self._last_nonfinite = (
-            int(block.steps[last]),
-            float(block.times[last]),
-        )
-        norms = self._schema.columns("variable_gradient_norm")
-        values = block.values[bad][:, list(norms.values())]
-        self._count_nonfinite("gradient", values)
-        for path, count in zip(
-            norms, (~np.isfinite(values)).sum(axis=0), strict=True
-        ):
-            if count:
-                self._variable_nonfinite[path] += int(count)
-        # Flags do not tell NaN from Inf: all of them count as `nan`.
-        flags = {
-            "weight": ("variable_nonfinite", "nonfinite_weight"),
-            "batch": ("nonfinite_batch",),
-        }
-        for source, signals in flags.items():
-            columns = [
-                column
-                for signal in signals
-                for column in self._schema.columns(signal).values()
-            ]
-            flagged = (block.values[bad][:, columns] > 0).any(axis=1).sum()
-            self._nonfinite[source, "nan"] += int(flagged)
-
-    def _count_nonfinite(self, source: str, values: NDArray[Any]) -> None:
-        """Counts steps: `nan` if any value of the row is NaN, else `inf`."""
-        nan = np.isnan(values).any(axis=1)
-        inf = np.isinf(values).any(axis=1) & ~nan
-        self._nonfinite[source, "nan"] += int(nan.sum())
-        self._nonfinite[source, "inf"] += int(inf.sum())
+        self._tally.add(self._schema, block)
 
     def snapshot(self) -> dict[str, Any]:
         """Returns the present as plain data, the contents of `state.json`."""
@@ -231,8 +188,7 @@ class RunState:
 
     def _values(self) -> list[list[Any]]:
         """Newest values as `[signal, subject, value]`."""
-        slots = self._schema.slots
-        values = [[*slots[i], float(self._row[i])] for i in self._kept_slots()]
+        values = self._newest.plain()
         if self._epoch:
             validation = dict(self._epoch.validation)
             if "loss" in validation:
@@ -245,20 +201,10 @@ class RunState:
             ]
         return values
 
-    def _kept_slots(self) -> list[int]:
-        return self._kept if len(self._row) else []
-
     def _counters(self) -> dict[str, Any]:
         """Monotonic counts; keyed ones as `[*labels, count]`."""
-        step, time = self._last_nonfinite
         return {
-            "skipped_steps": dict(self._skipped),
-            "last_nonfinite_step": step,
-            "last_nonfinite_time": time,
-            "nonfinite": [[*k, n] for k, n in self._nonfinite.items()],
-            "variable_nonfinite": [
-                [k, n] for k, n in self._variable_nonfinite.items()
-            ],
+            **self._tally.plain(),
             "findings": [[*k, n] for k, n in self._finding_counts.items()],
             "finding_times": [[*k, t] for k, t in self._finding_times.items()],
         }

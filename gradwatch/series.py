@@ -1,4 +1,4 @@
-"""What a run's values are folded into: a distribution and a short history."""
+"""What values are folded into: the newest, a distribution, a short history."""
 
 from __future__ import annotations
 
@@ -8,9 +8,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Distribution", "History"]
+from gradwatch.records import Block, Schema
+
+__all__ = ["Distribution", "History", "Newest"]
 
 _POINTS = 120
+
+
+class Newest:
+    """The newest value of each slot; X-ray slots keep that of the last X-ray.
+
+    Args:
+        schema: names the columns, K in all.
+        kept: the columns to tell, ascending.
+    """
+
+    def __init__(self, schema: Schema, kept: Sequence[int]) -> None:
+        self._slots = schema.slots
+        self._kept = kept
+        self._xray = schema.xray
+        self._row = np.zeros(len(schema.slots), np.float32)
+        self._measured = np.zeros(len(schema.slots), np.bool_)
+
+    def add(self, block: Block) -> None:
+        """Takes the next rows."""
+        xrays = block.values[block.xray]
+        for columns, rows in (~self._xray, block.values), (self._xray, xrays):
+            if len(rows):
+                self._row[columns] = rows[-1, columns]
+                self._measured |= columns
+
+    def plain(self) -> list[list[Any]]:
+        """Returns `[signal, subject, value]` of what has been measured."""
+        return [
+            [*self._slots[i], float(self._row[i])]
+            for i in self._kept
+            if self._measured[i]
+        ]
 
 
 class Distribution:

@@ -12,7 +12,7 @@ ROOT = Path(gradwatch.__file__).parent
 LAYERS = (
     ("signals",),
     ("records",),
-    ("errors", "interfaces", "strict_json", "series", "families"),
+    ("errors", "interfaces", "strict_json", "series", "tally", "families"),
     ("arguments", "identity", "runstate", "summary", "exposition"),
     ("rules", "capture", "sinks", "metrics", "outlet"),
     ("pump",),
