@@ -186,7 +186,7 @@ _CATALOGUE = (
         component_gradient_norm="L2 norm over all gradients of one component "
         "of the loss alone, unscaled, before clipping.",
         component_gradient_cosine="Cosine of the angle between the gradients "
-        "of two components of the loss, `a|b`: -1 where one undoes the other.",
+        "of two components of the loss: -1 where one undoes the other.",
     ),
     *_rows(
         "variable",

@@ -6,8 +6,9 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -40,15 +41,33 @@ FINDING = Finding(
 )
 
 
+XRAY = {
+    Slot("variable_zero_gradient_ratio", "dense/kernel"): 0.25,
+    Slot("variable_weight_norm", "dense/kernel"): 1.5,
+    Slot("layer_silent_ratio", "dense"): 0.125,
+    Slot("layer_max_abs", "dense"): math.inf,
+    Slot("component_gradient_norm", "data"): 2.0,
+    Slot("component_gradient_norm", "prior"): 4.0,
+    Slot("component_gradient_cosine", "data|prior"): -0.5,
+}
+
+
 def small_run(
-    paths: Iterable[str] = ("dense/kernel", "dense/bias"), run_id: str = "run-1"
+    paths: Iterable[str] = ("dense/kernel", "dense/bias"),
+    run_id: str = "run-1",
+    *,
+    xray: Mapping[Slot, float] | None = None,
 ) -> RunState:
-    """Returns a run of four steps, of which step 2 was not finite."""
+    """Returns a run of four steps, of which step 2 was not finite.
+
+    Step 1 was an X-ray, which measured `xray`.
+    """
+    xray = xray or {}
     state = RunState(Run(run_id, "small", 1000.0, "host", {}, {}))
     variables = tuple(Variable(p, (2, 3), "float32", True, 0.1) for p in paths)
     norms = [Slot("variable_gradient_norm", v.path) for v in variables]
     flags = ("nonfinite", "nonfinite_batch", "update_dropped")
-    slots = (*map(Slot, ("loss", "gradient_norm", *flags)), *norms)
+    slots = (*map(Slot, ("loss", "gradient_norm", *flags)), *norms, *xray)
     optimizer = {"class_name": "Adam"}
     anatomy = Anatomy("model", (), variables, None, (), optimizer, 40, {})
     state.begin(anatomy, Schema(slots))
@@ -57,9 +76,10 @@ def small_run(
     values[:, 1] = [0.25, 2.0, np.inf, 3.0]
     values[:, 2:5] = [[0, 0, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
     values[2, 5:6] = np.inf
-    times = 1000.0 + np.arange(4) / 4
-    xray = np.zeros(4, np.bool_)
-    state.fold(Block(np.arange(4), times, values, xray))
+    values[:, len(slots) - len(xray) :] = np.nan
+    values[1, len(slots) - len(xray) :] = list(xray.values())
+    steps = np.arange(4)
+    state.fold(Block(steps, 1000.0 + steps / 4, values, steps == 1))
     state.fold(FINDING)
     metrics = {"loss": 0.8, "accuracy": 0.5}
     validation = {"loss": math.nan, "accuracy": 0.25}
@@ -89,7 +109,7 @@ def series(text: str) -> dict[str, float]:
 def test_golden_page() -> None:
     """The page of a small run is, word for word, the one that was agreed."""
     text = page(
-        small_run().snapshot(),
+        small_run(xray=XRAY).snapshot(),
         source_errors=lambda: {"json": 2},
         health=lambda _: "ok",
     )
@@ -119,7 +139,7 @@ def test_promtool_accepts_the_page() -> None:
         pytest.fail("`promtool` is not installed: apt install prometheus")
     done = subprocess.run(
         [promtool, "check", "metrics"],
-        input=page(small_run().snapshot()),
+        input=page(small_run(xray=XRAY).snapshot()),
         capture_output=True,
         text=True,
     )
@@ -168,6 +188,34 @@ def test_variables_beyond_the_limit_are_counted() -> None:
     events = 'gradwatch_variable_nonfinite_events_total{{run="run-1",{}}}'
     assert found[events.format('variable="layer_0/kernel"')] == 1
     assert found[events.format('variable="__other__"')] == 5
+
+
+def test_pairs_of_components_are_bounded() -> None:
+    """Components come first; the pairs of many do not fill the page."""
+    names = [f"term_{i}" for i in range(10)]
+    pairs = ["|".join(pair) for pair in combinations(names, 2)]
+    xray = {Slot("component_gradient_norm", name): 1.0 for name in names}
+    xray |= {Slot("component_gradient_cosine", pair): 0.5 for pair in pairs}
+    found = series(page(small_run(xray=xray).snapshot()))
+    kinds = {"norm": 10, "cosine": 22}
+    for kind, count in kinds.items():
+        family = f"gradwatch_component_gradient_{kind}{{"
+        assert len([n for n in found if n.startswith(family)]) == count
+    assert dropped(found)["subjects"] == len(pairs) - 22
+
+
+def test_layers_beyond_the_limit_are_counted() -> None:
+    """The first 100 layers have series of every signal, the others none."""
+    xray = {
+        Slot(signal, f"layer_{i}"): 1.0
+        for signal in ("layer_mean", "layer_std")
+        for i in range(120)
+    }
+    found = series(page(small_run(xray=xray).snapshot()))
+    layers = [n for n in found if n.startswith("gradwatch_layer_")]
+    assert len(layers) == 200
+    assert 'gradwatch_layer_std{layer="layer_99",run="run-1"}' in found
+    assert dropped(found)["subjects"] == 40
 
 
 def test_a_run_that_is_there_twice_is_exported_once() -> None:
