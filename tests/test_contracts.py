@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradwatch.interfaces import Rule
 from gradwatch.records import (
@@ -18,7 +21,13 @@ from gradwatch.records import (
     Variable,
 )
 from gradwatch.rules import default_rules
-from gradwatch.signals import SIGNALS, Slot, prometheus_name, tag
+from gradwatch.signals import (
+    HISTOGRAM_EDGES,
+    SIGNALS,
+    Slot,
+    prometheus_name,
+    tag,
+)
 from gradwatch.strict_json import dumps
 from tests.models import classifier, data
 
@@ -54,21 +63,37 @@ def test_a_rule_is_named_three_times_the_same(kind: type[Rule]) -> None:
     assert "Definition" in (kind.__doc__ or "")
 
 
-@pytest.mark.parametrize("kind", RULES, ids=lambda k: k.__name__)
-def test_a_rule_is_silent_on_a_healthy_run(kind: type[Rule]) -> None:
-    """A falling noisy loss with finite norms makes no finding, twice."""
+def _healthy(schema: Schema) -> Block:
+    """A falling noisy loss with finite norms; every 50th step is an X-ray."""
     random = np.random.default_rng(0)
-    schema = Schema(_slots())
     values = np.exp(-np.arange(500) / 100)[:, None] * random.lognormal(
         0, 0.2, (500, len(schema.slots))
     )
     for place, slot in enumerate(schema.slots):
         if SIGNALS[slot.signal].unit == "flag":
             values[:, place] = slot.signal == "update_applied"
+        elif SIGNALS[slot.signal].unit == "ratio":
+            values[:, place] = 0.1
+        elif slot.signal == "layer_nonfinite":
+            values[:, place] = 0.0
     steps = np.arange(500)
     xray = steps % 50 == 0
     values[np.ix_(~xray, schema.xray)] = np.nan
-    block = Block(steps, steps.astype(float), values.astype(np.float32), xray)
+    counts = np.full((int(xray.sum()), len(HISTOGRAM_EDGES) + 1), 7)
+    return Block(
+        steps,
+        steps.astype(float),
+        values.astype(np.float32),
+        xray,
+        {Slot("gradient_histogram", "a/kernel"): counts},
+    )
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda k: k.__name__)
+def test_a_rule_is_silent_on_a_healthy_run(kind: type[Rule]) -> None:
+    """A falling noisy loss with finite norms makes no finding, twice."""
+    schema = Schema(_slots())
+    block = _healthy(schema)
     for _ in range(2):
         rule = kind()
         rule.begin(Anatomy(), Schema())
@@ -83,6 +108,29 @@ def test_a_rule_is_silent_on_a_healthy_run(kind: type[Rule]) -> None:
         ):
             found += rule.check(record)
         assert found == []
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda k: k.__name__)
+@given(cuts=st.sets(st.integers(0, 500)))
+def test_a_rule_does_not_depend_on_cuts(
+    kind: type[Rule], cuts: set[int]
+) -> None:
+    """What is found in a run that breaks is the same however it was cut."""
+    schema = Schema(_slots())
+    whole = _healthy(schema)
+    whole.values[200:300] *= 1e-20
+    whole.values[330:340] = np.nan
+    whole.values[430:] *= 1e20
+    found = []
+    for places in ([0, 500], [0, *sorted(cuts), 500]):
+        rule = kind()
+        rule.begin(_anatomy(), schema)
+        parts = [
+            whole.rows((whole.steps >= a) & (whole.steps < b))
+            for a, b in pairwise(places)
+        ]
+        found.append([dumps(f) for part in parts for f in rule.check(part)])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
