@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradwatch.components import component
 from gradwatch.errors import GradWatchError, NonFiniteError, UnsupportedError
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.records import Block, Epoch, Finding
@@ -29,6 +30,7 @@ __all__ = [
     "Rule",
     "Sink",
     "UnsupportedError",
+    "component",
     "default_rules",
 ]
 

@@ -17,6 +17,7 @@ from gradwatch.interfaces import Rule, Sink
 
 __all__ = [
     "OnNonfinite",
+    "budget",
     "every_steps",
     "labels",
     "logdir",
@@ -24,6 +25,7 @@ __all__ = [
     "on_nonfinite",
     "parts",
     "port",
+    "xray_every_steps",
 ]
 
 OnNonfinite = Literal["record", "stop", "raise"]
@@ -69,6 +71,23 @@ def every_steps(value: int) -> int:
         return value
     what = "a whole number of steps, at least 1"
     _refuse("every_steps", what, value, "1 records every step.")
+
+
+def xray_every_steps(value: int) -> int:
+    """A cadence, in steps; 0 = no X-rays."""
+    if type(value) is int and value >= 0:
+        return value
+    what = "a whole number of steps, at least 0"
+    _refuse("xray_every_steps", what, value, "0 takes no X-rays at all.")
+
+
+def budget(value: float) -> float:
+    """A share of the time, above 0 and at most 1."""
+    if isinstance(value, int | float) and 0 < value <= 1:
+        return float(value)
+    what = "a share above 0 and at most 1"
+    do = "0.02 is 2 % of the time; xray_every_steps=0 takes no X-rays."
+    _refuse("budget", what, value, do)
 
 
 def on_nonfinite(value: str) -> OnNonfinite:

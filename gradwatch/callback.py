@@ -7,12 +7,14 @@ value into a host float at every batch (`callbacks/callback_list.py`, Keras
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 try:
     import keras
@@ -25,20 +27,16 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-import numpy as np
-
 from gradwatch import arguments
-from gradwatch.capture import Tap, refuse_unsupported
+from gradwatch.capture import Schedule, Tap, refuse_unsupported
+from gradwatch.epochs import epoch_record
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.identity import new_run
 from gradwatch.interfaces import Rule, Sink
-from gradwatch.records import Epoch, Finding, Run
+from gradwatch.records import Finding, Run
+from gradwatch.resume import find_predecessor
 from gradwatch.rules import default_rules
-from gradwatch.runstate import RunState
-from gradwatch.sinks.findings import FindingsSink
-from gradwatch.sinks.log import LogSink
-from gradwatch.sinks.state import StateSink
-from gradwatch.sinks.tensorboard import TensorBoardSink
+from gradwatch.sinks.disk import disk_sinks
 from gradwatch.summary import summary
 from gradwatch.watch import Watch
 
@@ -71,10 +69,17 @@ class GradWatch(keras.callbacks.Callback):
     Args:
         logdir: folder in which the run directory `<logdir>/<run id>` is made.
         name: what to call the run, `[A-Za-z0-9._-]`, at most 40 characters;
-            default: the model's name.
+            default: the model's name. A first fit whose optimizer was restored
+            goes on counting where the last run of this name and `logdir` had
+            the same count.
         labels: the user's own key-value pairs, kept with the run.
         every_steps: cadence, in steps, of the readings that are recorded for
             TensorBoard; guard and rules see every step.
+        xray_every_steps: cadence, in steps, of X-rays: steps like any other
+            that also measure histograms, activations, updates and what else is
+            too dear for every step. Also at the steps 10, 20, 50 and 100. With
+            `steps_per_execution` it is the first step of the next execution.
+            0 = none, not even traced.
         on_nonfinite: what happens at a step whose loss, gradient or state is
             not finite. `"stop"`: its update is dropped and training ends with
             the weights before it; `"raise"`: the same, and `fit` raises
@@ -85,6 +90,8 @@ class GradWatch(keras.callbacks.Callback):
         metrics_port: also serve Prometheus metrics of this run on 127.0.0.1
             at this port, until 30 s after `fit`; 0 = a free port; `None` =
             not at all.
+        budget: share of the train function's time that X-rays may cost, above
+            0 and at most 1; they thin out to keep it.
 
     Raises:
         GradWatchError: an argument cannot be used; says what was expected.
@@ -97,16 +104,20 @@ class GradWatch(keras.callbacks.Callback):
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         every_steps: int = 1,
+        xray_every_steps: int = 200,
         on_nonfinite: arguments.OnNonfinite = "stop",
         rules: Sequence[Rule] | None = None,
         sinks: Sequence[Sink] = (),
         metrics_port: int | None = None,
+        budget: float = 0.02,
     ) -> None:
         super().__init__()
         self._logdir = arguments.logdir(logdir)
         self._name = arguments.name(name)
         self._labels = arguments.labels(labels)
         self._every_steps = arguments.every_steps(every_steps)
+        self._xray_every_steps = arguments.xray_every_steps(xray_every_steps)
+        self._budget = arguments.budget(budget)
         self._on_nonfinite = arguments.on_nonfinite(on_nonfinite)
         rules = default_rules() if rules is None else rules
         self._rules = arguments.parts("rules", rules, ("begin", "check"))
@@ -150,6 +161,37 @@ class GradWatch(keras.callbacks.Callback):
             self._watch.state.snapshot(), self.findings, self._watch.path
         )
 
+    @contextlib.contextmanager
+    def watching(self, model: Any) -> Iterator[Self]:
+        """Watches a training loop of your own: `with watch.watching(model)`.
+
+        `train_on_batch` and each `apply` of the first optimizer seen are a
+        step; `step` bounds it otherwise. Further blocks continue the run. A bad
+        step sets `model.stop_training`, which the loop is to look at; nothing
+        changes the weights any more from then on.
+
+        Args:
+            model: the `keras.Model` whose weights the loop trains.
+
+        Raises:
+            GradWatchError: the model cannot be watched; says why.
+            NonFiniteError: at a bad step, with `on_nonfinite="raise"`.
+        """
+        refuse_unsupported(model)
+        watch = self._begin(model)
+        with watch.looping():
+            yield self
+
+    def step(self) -> AbstractContextManager[None]:
+        """Bounds a step of your own loop: `with watch.step()`.
+
+        Needed where a step applies several optimizers, or none. Outside of
+        `watching` it does nothing.
+        """
+        if self._watch is None:
+            return contextlib.nullcontext()
+        return self._watch.step()
+
     def set_model(self, model: Any) -> None:
         """Keras: the callbacks of a fit, evaluate or predict are made."""
         super().set_model(model)
@@ -160,13 +202,7 @@ class GradWatch(keras.callbacks.Callback):
         """Keras: a fit begins. Installs the watched step."""
         self._clear_tap()
         refuse_unsupported(self.model)
-        watch = self._watch or self._new_watch()
-        try:
-            watch.begin(self.model)
-        except BaseException as error:
-            watch.failed(error)
-            raise
-        self._watch = watch
+        self._begin(self.model)
 
     @_harmless
     def on_epoch_begin(
@@ -193,16 +229,7 @@ class GradWatch(keras.callbacks.Callback):
         if self._watch is None or not self._watch.active:
             return
         step = self._watch.look()
-        values = dict(_scalars(logs or {}))
-        validation = {
-            k.removeprefix("val_"): v
-            for k, v in values.items()
-            if k.startswith("val_")
-        }
-        metrics = {k: v for k, v in values.items() if not k.startswith("val_")}
-        self._watch.pump.put(
-            Epoch(epoch, step, time.time(), metrics, validation)
-        )
+        self._watch.pump.put(epoch_record(epoch, step, time.time(), logs or {}))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Keras: a validation begins."""
@@ -239,44 +266,29 @@ class GradWatch(keras.callbacks.Callback):
         found.owner.failed(error)
         raise error
 
-    def _new_watch(self) -> Watch:
-        run = new_run(self._name or self.model.name, self._labels)
+    def _begin(self, model: Any) -> Watch:
+        watch = self._watch or self._new_watch(model)
+        try:
+            watch.begin(model)
+        except BaseException as error:
+            watch.failed(error)
+            raise
+        self._watch = watch
+        return watch
+
+    def _new_watch(self, model: Any) -> Watch:
+        run = new_run(self._name or model.name, self._labels)
         path = self._logdir / run.id
         return Watch(
             run,
             path,
             self._on_nonfinite,
             self._rules,
-            lambda state: [*self._disk_sinks(path, state), *self._own_sinks],
+            lambda state: [
+                *disk_sinks(path, state, self._every_steps),
+                *self._own_sinks,
+            ],
             self._port,
+            Schedule(self._xray_every_steps, self._budget),
+            find_predecessor(self._logdir, run.name) if self._name else None,
         )
-
-    def _disk_sinks(self, path: Path, state: RunState) -> list[Sink]:
-        log = LogSink(path)
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            _log.warning(
-                "Training goes on, but nothing is recorded: the run directory "
-                "%s cannot be made (%s).",
-                path,
-                error.strerror,
-            )
-            return [log]
-        return [
-            TensorBoardSink(path, every_steps=self._every_steps),
-            StateSink(path, state),
-            FindingsSink(path),
-            log,
-        ]
-
-
-def _scalars(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields numbers by name; a metric with several has `/0`, `/1` behind."""
-    for name, value in logs.items():
-        numbers = np.asarray(value, np.float64)
-        if numbers.ndim == 0:
-            yield name, float(numbers)
-        else:
-            for i, number in enumerate(numbers.ravel()):
-                yield f"{name}/{i}", float(number)

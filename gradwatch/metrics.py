@@ -50,6 +50,8 @@ MAX_SUBJECTS: Mapping[str, int] = {
     "variable": 100,
     "layer": 100,
     "component": 32,
+    "optimizer": 16,
+    "field": 32,
     "metric": 32,
 }
 """Subjects of one kind that a run may have as labels; the first ones count."""

@@ -107,6 +107,7 @@ class Anatomy:
         planned_steps: training batches planned in this fit; 0 = unknown.
         mode: how the step runs (`jit_compile`, `run_eagerly`,
             `steps_per_execution`).
+        resumed_from: id of the run that this one goes on from, `""` if none.
     """
 
     model: str = ""
@@ -117,6 +118,7 @@ class Anatomy:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     planned_steps: int = 0
     mode: Mapping[str, Any] = field(default_factory=dict)
+    resumed_from: str = ""
 
 
 @dataclass(frozen=True)

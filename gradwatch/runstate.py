@@ -175,6 +175,7 @@ class RunState:
                 "errors": dict(beat.errors),
                 "epoch": self._epoch.epoch if self._epoch else -1,
                 "steps": self._steps,
+                "resumed_from": self._anatomy.resumed_from,
                 "planned_steps": self._anatomy.planned_steps,
                 "last_step_time": self._last_step_time,
                 "values": self._values(),

@@ -24,7 +24,9 @@ __all__ = [
     "tag",
 ]
 
-Scope = Literal["run", "variable", "layer", "component", "epoch"]
+Scope = Literal[
+    "run", "variable", "layer", "component", "optimizer", "field", "epoch"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Slot(NamedTuple):
     Attributes:
         signal: name of a `Signal`.
         subject: path of a variable, layer or component, two components as
-            `a|b`, name of a metric, or `""` for the run.
+            `a|b`, name of an optimizer, a metric or a field of the batch, or
+            `""` for the run.
     """
 
     signal: str
@@ -106,9 +109,35 @@ _CATALOGUE = (
         gradient_norm="L2 norm over all gradients of the step, unscaled, "
         "before clipping.",
         applied_gradient_norm="L2 norm over what the weights are updated with: "
-        "after collecting and clipping; measured if the optimizer does either.",
+        "after the user's own code, collecting and clipping; measured if there "
+        "is any of these.",
         learning_rate="Learning rate in force in the step.",
         loss_scale="Factor by which the loss is scaled in mixed precision.",
+        examples="Examples in the step's batch.",
+        examples_per_second="Examples over the step's time.",
+    ),
+    *_rows(
+        "run",
+        "seconds",
+        step_time="Time of the step in the train function, its share of an "
+        "execution of several; on a GPU the time between finished steps.",
+        data_wait="Part of `step_time` in which the step waited for its batch.",
+    ),
+    *_rows(
+        "component",
+        "1",
+        loss_component="A part of the loss, weighted: those without a parent "
+        "add up to `loss`, the others to their parent.",
+        raw_loss_component="A part of the loss before its own weight.",
+    ),
+    *_rows(
+        "optimizer",
+        "1",
+        optimizer_gradient_norm="`gradient_norm` of one of several optimizers.",
+        optimizer_applied_gradient_norm="`applied_gradient_norm` of one of "
+        "several optimizers.",
+        optimizer_learning_rate="`learning_rate` of one of several optimizers; "
+        "the run's is the first one's.",
     ),
     *_rows(
         "run",
@@ -148,8 +177,7 @@ _CATALOGUE = (
         "xray",
         variable_gradient_max_abs="Largest absolute entry of the gradient of "
         "one variable, unscaled, before clipping.",
-        variable_weight_norm="L2 norm of one trainable variable before the "
-        "step's update.",
+        variable_weight_norm="L2 norm of one variable before the update.",
         variable_update_norm="L2 norm of what the step's update added to one "
         "trainable variable.",
     ),
@@ -164,10 +192,9 @@ _CATALOGUE = (
         "layer",
         "ratio",
         "xray",
-        layer_silent_ratio="Share of the units of a layer's output that are 0 "
-        "for all samples of the batch.",
-        layer_bound_ratio="Share of the entries of a layer's output that are "
-        "at a bound of its activation.",
+        layer_silent_ratio="Share of a layer's units (last axis) that are "
+        "exactly 0 for all samples and positions of the batch.",
+        layer_bound_ratio="Share of a layer's outputs within 1 % of a bound.",
     ),
     *_rows(
         "layer",
@@ -176,15 +203,54 @@ _CATALOGUE = (
         layer_mean="Mean of the entries of a layer's output.",
         layer_std="Standard deviation of the entries of a layer's output.",
         layer_max_abs="Largest absolute entry of a layer's output.",
-        layer_nonfinite="Number of entries of a layer's output that are NaN or "
-        "Inf.",
+        layer_nonfinite="Entries of a layer's output that are NaN or Inf.",
+    ),
+    *_rows(
+        "field",
+        "1",
+        "xray",
+        batch_min="Smallest entry of a field of the batch.",
+        batch_max="Largest entry of a field of the batch.",
+        batch_mean="Mean of the entries of a field of the batch.",
+        batch_std="Standard deviation of the entries of a field of the batch.",
+        batch_distinct="Distinct entries of a field of the batch, 64 at most.",
+    ),
+    *_rows(
+        "field",
+        "ratio",
+        "xray",
+        batch_nonfinite_ratio="Share of a batch field's entries that are NaN "
+        "or Inf.",
+        batch_integer_ratio="Share of a batch field's entries that are whole "
+        "numbers.",
+        batch_unit_row_ratio="Share of a batch field's rows (last axis) whose "
+        "sum is 1, within 0.001.",
+    ),
+    *_rows(
+        "run",
+        "1",
+        "xray",
+        example_loss_median="Median of the losses of the batch's examples.",
+        example_loss_high="90 % quantile of the losses of the examples.",
+        example_loss_max="Largest loss of the batch's examples.",
+    ),
+    *_rows(
+        "run",
+        "ratio",
+        "xray",
+        xray_share="Share of the time that X-rays have cost, without tracing.",
+    ),
+    *_rows(
+        "run",
+        "seconds",
+        "xray",
+        xray_trace="Time that tracing the X-ray took, at the first one.",
     ),
     *_rows(
         "component",
         "1",
         "xray",
-        component_gradient_norm="L2 norm over all gradients of one component "
-        "of the loss alone, unscaled, before clipping.",
+        component_gradient_norm="L2 norm over all gradients of one component.",
         component_gradient_cosine="Cosine of the angle between the gradients "
         "of two components of the loss: -1 where one undoes the other.",
     ),
@@ -192,26 +258,23 @@ _CATALOGUE = (
         "variable",
         "1",
         "histogram",
-        gradient_histogram="Entries of the gradient of one variable, unscaled, "
-        "before clipping, by size.",
-        weight_histogram="Entries of one trainable variable before the step's "
-        "update, by size.",
+        gradient_histogram="Entries of one variable's gradient, unscaled, "
+        "before clipping.",
+        weight_histogram="Entries of one trainable variable before the update.",
     ),
     *_rows(
         "layer",
         "1",
         "histogram",
-        activation_histogram="Entries of a layer's output, by size.",
+        activation_histogram="Entries of a layer's output.",
     ),
     *_rows(
         "epoch",
         "1",
-        validation_loss="Validation loss at the end of an epoch, as Keras "
-        "reports it.",
+        validation_loss="Validation loss at the end of an epoch.",
         metric="A training metric at the end of an epoch, as Keras reports it "
         "(`loss` here is the epoch's running mean).",
-        validation_metric="A validation metric at the end of an epoch, as "
-        "Keras reports it.",
+        validation_metric="A validation metric at the end of an epoch.",
     ),
 )
 

@@ -7,23 +7,26 @@ its fits. Everything here runs on the training thread.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from gradwatch.arguments import OnNonfinite
-from gradwatch.capture import Capture, FitFrame
+from gradwatch.capture import Capture, FitFrame, Schedule
 from gradwatch.errors import NonFiniteError
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.metrics import Endpoint, RunCollector, serve_metrics
 from gradwatch.outlet import Outlet
 from gradwatch.pump import Pump
 from gradwatch.records import Anatomy, Finding, Phase, Run, Schema
+from gradwatch.resume import Predecessor
 from gradwatch.runstate import RunState
 
 __all__ = ["Watch"]
@@ -45,6 +48,8 @@ class Watch:
         rules: judge it.
         sinks: made for a RunState; take its records.
         metrics_port: see `GradWatch`.
+        schedule: chooses the executions that are X-rays.
+        predecessor: the run that this one may go on from.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class Watch:
         rules: Sequence[Rule],
         sinks: Callable[[RunState], Sequence[Sink]],
         metrics_port: int | None,
+        schedule: Schedule,
+        predecessor: Predecessor | None,
     ) -> None:
         self.run = run
         self.path = path
@@ -63,6 +70,8 @@ class Watch:
         self.active = False
         self._on_nonfinite = on_nonfinite
         self._port = metrics_port
+        self._schedule = schedule
+        self._predecessor = predecessor
         self._executions = 0
         self._capture: Capture | None = None
         self._latched = -1
@@ -92,7 +101,7 @@ class Watch:
         if kept is None or not kept.fits(model):
             first_step = kept.count if kept else 0
             guarded = self._on_nonfinite != "record"
-            kept = Capture(model, guarded, first_step, self)
+            kept = Capture(model, guarded, first_step, self._schedule, self)
         self._capture = kept
         self._latched, self._planned = -1, False
         self._fit = FitFrame()
@@ -107,6 +116,34 @@ class Watch:
             self._planned = True
             self._capture.plan(steps)
 
+    @contextlib.contextmanager
+    def looping(self) -> Iterator[None]:
+        """A loop of the user's runs meanwhile, on this thread."""
+        kept = self._capture
+        if kept is None:
+            return
+        kept.tap.always = True
+        self._executions += 1  # so that a block without a reading is noticed
+        try:
+            with kept.loop.watching():
+                yield
+        except BaseException as error:
+            self.failed(error)
+            raise
+        finally:
+            kept.tap.always = False
+        self.finished()
+
+    def step(self) -> AbstractContextManager[None]:
+        """What happens meanwhile is one step of the user's loop."""
+        if self._capture is None or not self.active:
+            return contextlib.nullcontext()
+        return self._capture.loop.step()
+
+    def stepped(self) -> None:
+        """See `Watcher`."""
+        self._executions += 1
+
     def execution_begins(self) -> None:
         """Keras is about to call the train function."""
         self._executions += 1
@@ -117,12 +154,18 @@ class Watch:
         """Acts on a latch now; returns the batches finished so far."""
         if self._capture is None:
             return 0
-        self._capture.look(time.time())
+        self._capture.pause(time.time())
         return self._capture.count
 
     def opened(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Watcher`."""
         self.pump.opened(anatomy, schema)
+
+    def resumed(self, count: int) -> tuple[int, str]:
+        """See `Watcher`."""
+        known = self._predecessor
+        step = known.step(count) if known else None
+        return (0, "") if known is None or step is None else (step, known.run)
 
     def half_full(self) -> None:
         """See `Watcher`."""

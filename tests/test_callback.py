@@ -233,8 +233,9 @@ def _strategy() -> Any:
         return classifier()
 
 
-def _own_step() -> Any:
+def _compiled_step() -> Any:
     class Own(keras.Model):
+        @tf.function(jit_compile=True)
         def train_step(self, data: Any) -> Any:
             return super().train_step(data)
 
@@ -265,7 +266,7 @@ def _frozen_lazy() -> Any:
     ("make", "said"),
     [
         (_strategy, "MirroredStrategy"),
-        (_own_step, "Own.train_step"),
+        (_compiled_step, "a `tf.function`"),
         (_frozen, "trainable variable"),
         (_frozen_lazy, "trainable variable"),
     ],
@@ -431,7 +432,7 @@ def test_own_faults_do_not_stop_training(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("probe")
 
-    monkeypatch.setattr("gradwatch.capture.trace.judge", fail)
+    monkeypatch.setattr("gradwatch.capture.measure.judge", fail)
     watched, plain = classifier(), classifier()
     watch = GradWatch(tmp_path)
     _fit(watched, watch)

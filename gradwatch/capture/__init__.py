@@ -6,7 +6,15 @@ piece names the file and version that it was read in.
 
 from gradwatch.capture.frames import FitFrame
 from gradwatch.capture.install import Capture, Watcher
+from gradwatch.capture.schedule import Schedule
 from gradwatch.capture.support import refuse_unsupported
 from gradwatch.capture.tap import Tap
 
-__all__ = ["Capture", "FitFrame", "Tap", "Watcher", "refuse_unsupported"]
+__all__ = [
+    "Capture",
+    "FitFrame",
+    "Schedule",
+    "Tap",
+    "Watcher",
+    "refuse_unsupported",
+]

@@ -16,11 +16,16 @@ import tensorflow as tf
 
 from gradwatch.records import Anatomy, Layer, Variable
 
-__all__ = ["anatomy", "subjects"]
+__all__ = ["anatomy", "key", "subjects"]
+
+
+def key(variable: Any) -> int:
+    """Returns what is the same for a `keras.Variable` and its `tf.Variable`."""
+    return id(getattr(variable, "_value", variable))
 
 
 def subjects(model: Any) -> dict[int, str]:
-    """Returns id of each variable -> the name it is reported under.
+    """Returns `key` of each variable -> the name it is reported under.
 
     Keras' path; where several variables share a path, the later ones get
     `#2`, `#3` behind it.
@@ -31,16 +36,17 @@ def subjects(model: Any) -> dict[int, str]:
         path = variable.path
         seen[path] = seen.get(path, 0) + 1
         suffix = f"#{seen[path]}" if seen[path] > 1 else ""
-        names[id(variable)] = path + suffix
+        names[key(variable)] = path + suffix
     return names
 
 
-def anatomy(model: Any, planned_steps: int) -> Anatomy:
+def anatomy(model: Any, planned_steps: int, resumed_from: str) -> Anatomy:
     """Returns the facts about `model` as it stands now.
 
     Args:
         model: a compiled `keras.Model`, built or not.
         planned_steps: training batches planned in this fit; 0 = unknown.
+        resumed_from: id of the run that this one goes on from.
     """
     names = subjects(model)
     return Anatomy(
@@ -55,7 +61,7 @@ def anatomy(model: Any, planned_steps: int) -> Anatomy:
         ),
         variables=tuple(
             Variable(
-                names[id(v)],
+                names[key(v)],
                 tuple(v.shape),
                 keras.backend.standardize_dtype(v.dtype),
                 bool(v.trainable),
@@ -65,13 +71,14 @@ def anatomy(model: Any, planned_steps: int) -> Anatomy:
         ),
         loss=_plain(model.loss),
         metrics=tuple(m.name for m in model.metrics),
-        optimizer=_config(model.optimizer),
+        optimizer=_config(getattr(model, "optimizer", None)),
         planned_steps=planned_steps,
         mode={
             "jit_compile": bool(model.jit_compile),
             "run_eagerly": bool(model.run_eagerly),
             "steps_per_execution": model.steps_per_execution,
         },
+        resumed_from=resumed_from,
     )
 
 
@@ -87,6 +94,8 @@ def _scale(variable: Any) -> float:
 
 def _config(thing: Any) -> dict[str, Any]:
     """Class and configuration; a user's `get_config` may fail."""
+    if thing is None:
+        return {}
     config: dict[str, Any] = {"class_name": type(thing).__name__}
     with contextlib.suppress(Exception):
         config |= {k: _plain(v) for k, v in thing.get_config().items()}

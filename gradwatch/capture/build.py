@@ -15,7 +15,9 @@ from typing import Any
 import keras
 from keras.src import backend
 
-__all__ = ["build_layers", "build_metrics"]
+from gradwatch.capture.hooks import unheard
+
+__all__ = ["build_layers", "build_loss", "build_metrics"]
 
 
 def build_layers(model: Any, data: Any) -> None:
@@ -27,6 +29,8 @@ def build_layers(model: Any, data: Any) -> None:
     """
     if all(layer.built for layer in model._flatten_layers()):
         return
+    if type(model).call is keras.Model.call:
+        return  # its `train_step` calls other models
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     # The call of `train_step`: other branches could build other layers.
     options = {"training": True} if model._call_has_training_arg else {}
@@ -49,9 +53,22 @@ def build_metrics(
         _run_symbolically(compute_metrics, args, kwargs)
 
 
+def build_loss(model: Any, call: Any, args: Any, kwargs: Any) -> None:
+    """Finds out which losses a compiled loss has, and makes their trackers.
+
+    Args:
+        model: a compiled model with a compiled loss.
+        call: the compiled loss's own method.
+        args: what it is about to be called with.
+        kwargs: likewise.
+    """
+    if not model._compile_loss.built:
+        _run_symbolically(call, args, kwargs)
+
+
 def _run_symbolically(function: Any, args: Any, kwargs: Any) -> None:
     args, kwargs = keras.tree.map_structure(_spec, (args, kwargs))
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception), unheard():
         backend.compute_output_spec(function, *args, **kwargs)
 
 

@@ -7,19 +7,23 @@ end the original function object goes back. Read in Keras 3.15.1:
 
 from __future__ import annotations
 
-import threading
+import math
 import time
-from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from gradwatch.capture.album import Album
 from gradwatch.capture.anatomy import anatomy
-from gradwatch.capture.ring import Ring
+from gradwatch.capture.loop import Loop
+from gradwatch.capture.optimizer import inner
+from gradwatch.capture.readout import Readout
+from gradwatch.capture.schedule import Schedule
 from gradwatch.capture.step import WatchedStep
 from gradwatch.capture.tap import Tap
+from gradwatch.capture.xray import planned
 from gradwatch.records import Anatomy, Block, Schema
 from gradwatch.signals import Slot
 
@@ -33,6 +37,17 @@ class Watcher(Protocol):
 
     def opened(self, anatomy: Anatomy, schema: Schema) -> None:
         """The step was traced for the first time, nothing ran yet."""
+
+    def stepped(self) -> None:
+        """A step of a loop of the user's has ended."""
+
+    def resumed(self, count: int) -> tuple[int, str]:
+        """Where a first fit goes on, whose optimizer has `count` updates.
+
+        Returns:
+            The number of its first batch, and the id of the run that it
+            continues; 0 and `""` if there is none.
+        """
 
     def half_full(self) -> None:
         """The ring must be drained now, before the next execution."""
@@ -54,39 +69,50 @@ class Capture:
         model: a compiled `keras.Model` that `refuse_unsupported` lets pass.
         guarded: whether bad steps are kept from changing the model.
         first_step: the batch number to go on from.
+        schedule: chooses the executions that are X-rays.
         watcher: is told what happens.
     """
 
     def __init__(
-        self, model: Any, guarded: bool, first_step: int, watcher: Watcher
+        self,
+        model: Any,
+        guarded: bool,
+        first_step: int,
+        schedule: Schedule,
+        watcher: Watcher,
     ) -> None:
         self.model = model
         self.original = model.train_function
         self._watcher = watcher
-        self._first_step = self._read = first_step
+        self._schedule = schedule
         self._planned_steps = 0
-        self._schema = Schema()
-        self._ring: Ring | None = None
-        self._lock = threading.Lock()
-        self._ends: deque[tuple[int, float]] = deque()
-        self._unsynced = 0
-        self._synced = 0.0
-        self._step = WatchedStep(model, guarded, self._open_ring)
+        self._readout = Readout(first_step, self._executes)
+        self._step = WatchedStep(
+            model, guarded, self._readout.ring, self._executes, self._opened
+        )
+        self._everyday: Any = None
+        self._xray: Any = None
         self._late = 0
-        self.tap = Tap(model._make_function(self._step), self.original, self)
+        self._fresh = True
+        self._next = first_step
+        self._begun = False
+        self._resumed_from = ""
+        self._unsynced = 0
+        self._synced = self._ended = 0.0
+        self.tap = Tap(self.original, self)
+        self.loop = Loop(self._step, self._stepped)
 
     def install(self) -> None:
         """Puts the tap into the model."""
-        if self._ring is not None:
-            self._ring.release_latch()
-        self._ends = deque([(self._read, time.time())])
+        self._readout.ring.release_latch()
+        self._readout.begin()
         self.tap.installed = time.monotonic_ns()
         self.model.train_function = self.tap
 
     def plan(self, steps: int) -> None:
         """Takes the number of training batches to come; 0 = unknown."""
         self._planned_steps = steps and self.count + steps
-        if self._ring is not None:
+        if self._readout.ring.capacity:
             self._tell_opened()
 
     def fits(self, model: Any) -> bool:
@@ -98,61 +124,128 @@ class Capture:
         if self.model.train_function is self.tap:
             self.model.train_function = self.original
 
-    def _open_ring(self, slots: tuple[Slot, ...]) -> Ring:
-        self._schema = Schema(slots, self._first_step)
-        self._ring = Ring(len(slots), self._executes, self._first_step)
-        self._tell_opened()
-        return self._ring
-
-    def _tell_opened(self) -> None:
-        with tf.init_scope():  # the weights have values outside of the trace
-            facts = anatomy(self.model, self._planned_steps)
-        self._watcher.opened(facts, self._schema)
-
-    @property
-    def _executes(self) -> int:
-        """Steps of one execution; `"auto"` stays a string in Keras."""
-        steps = self.model.steps_per_execution
-        return steps if isinstance(steps, int) else 1
-
     @property
     def count(self) -> int:
         """Training batches seen so far. Waits for the device."""
-        ring = self._ring
-        return ring.progress()[0] if ring else self._first_step
+        return self._readout.ring.progress()[0]
 
-    def executed(self, ended: float) -> None:
-        """Looks at the device's counters; the tap calls it.
+    def drain(self) -> Block | None:
+        """Returns the readings since the last call, see `Readout.drain`."""
+        return self._readout.drain()
 
-        On a GPU it looks at most 20 times a second, since looking waits for
-        the device; a bad step has set the latch there meanwhile.
+    def execute(self, iterator: Any) -> Any:
+        """Runs the next execution, an X-ray where one is due.
+
+        On a GPU the device's counters are looked at no more than 20 times a
+        second, since looking waits for the device; a bad step has set the latch
+        there meanwhile.
         """
-        ring = self._ring
-        if ring is None:
-            return
-        if len(self._step.late) > self._late:
+        if not self._begun:
+            self._begin()
+        began = time.perf_counter()
+        album = self._readout.album
+        if album is not None and self._schedule.due(self._next):
+            return self._take_xray(iterator)
+        fresh = self._everyday is None
+        if fresh:
+            self._everyday = self.model._make_function(self._step)
+        with self._hears(fresh):
+            logs = self._everyday(iterator)
+        now = time.time()
+        seconds = self._ran(began)
+        if not self._fresh:
+            self._schedule.executed(self._next, seconds)
+        self._fresh = len(self._step.late) > self._late
+        if self._fresh:
             self._late = len(self._step.late)
-            self.tap.function = self.model._make_function(self._step)
+            self._everyday = None
         self._unsynced += self._executes
+        self._next += self._executes
+        ring = self._readout.ring
         if (
             ring.on_cpu
-            or ended - self._synced >= _SYNC_SECONDS
+            or now - self._synced >= _SYNC_SECONDS
             or 4 * self._unsynced >= ring.capacity
         ):
-            self.look(ended)
+            self.look(now)
+        return logs
+
+    def _stepped(self, seconds: float) -> None:
+        """A step of the user's own loop has ended."""
+        self._readout.clock.executed(seconds)
+        self._watcher.stepped()
+        self.look(time.time())
+
+    def _hears(self, traced: bool) -> AbstractContextManager[None]:
+        """Lets the step's waiting be measured; once where it is compiled."""
+        if traced or self.model.run_eagerly:
+            return self._step.wait.listening()
+        return nullcontext()
+
+    def _begin(self) -> None:
+        """Before the very first step: does it go on where another run ended?
+
+        Keras' `BackupAndRestore` restores in its own `on_train_begin`, after
+        ours maybe.
+        """
+        self._begun = True
+        count = int(inner(self.model.optimizer).iterations)
+        if self._next == 0 and count > 0:
+            step, self._resumed_from = self._watcher.resumed(count)
+            self._next = step
+            self._planned_steps += step if self._planned_steps else 0
+            self._readout.start(step)
+
+    def _take_xray(self, iterator: Any) -> Any:
+        """Runs an execution whose first step is an X-ray."""
+        self.look(time.time())  # a device that lags would blur its time
+        step, first = self._next, self._xray is None
+        if first:
+            self._xray = self.model._make_function(self._step.xray)
+        self._step.arm()
+        with self._readout.xray(step) as note:
+            began = time.perf_counter()
+            with self._hears(first):
+                logs = self._xray(iterator)
+            self._readout.ring.progress()  # waits for the device
+            seconds = self._ran(began)
+            self._schedule.taken(step, None if first else seconds)
+            trace = seconds - self._schedule.everyday if first else math.nan
+            note += [self._schedule.share, trace]
+        self.look(time.time())
+        return logs
+
+    def _ran(self, began: float) -> float:
+        """Seconds of the execution that began at `began` and has returned.
+
+        A GPU goes on when the call has returned: there it is the time since
+        the one before, if that was not a pause.
+        """
+        now = time.perf_counter()
+        on_cpu, before = self._readout.ring.on_cpu, self._ended
+        self._ended = now
+        seconds = now - (began if on_cpu or not before else before)
+        self._readout.clock.executed(seconds)
+        return seconds
 
     def look(self, now: float) -> None:
         """Looks at the device's counters now, `now` in Unix seconds."""
-        ring = self._ring
-        if ring is None:
+        readout = self._readout
+        if not readout.ring.capacity:
             return
         self._synced, self._unsynced = now, 0
-        count, latched = ring.progress()
-        self._ends.append((count, now))
-        if count - self._read >= ring.capacity // 2:
+        count, latched = readout.ring.progress()
+        self._next = count
+        readout.clock.mark(count, now)
+        if readout.crowded(count):
             self._watcher.half_full()
         if latched >= 0:
             self._watcher.latched(latched)
+
+    def pause(self, now: float) -> None:
+        """An epoch has ended: looks, and what follows is no step's time."""
+        self.look(now)
+        self._ended = 0.0
 
     def failed(self, error: BaseException) -> None:
         """Passes on; the tap calls it."""
@@ -162,35 +255,24 @@ class Capture:
         """Passes on; the tap calls it."""
         self._watcher.orphaned()
 
-    def drain(self) -> Block | None:
-        """Returns the readings since the last call, `None` if there are none.
+    @property
+    def _executes(self) -> int:
+        """Steps of one execution; `"auto"` stays a string in Keras."""
+        steps = self.model.steps_per_execution
+        return steps if isinstance(steps, int) else 1
 
-        Any thread; each reading is handed out once.
-        """
-        with self._lock:
-            ring = self._ring
-            if ring is None:
-                return None
-            now = time.time()
-            count, _ = ring.progress()
-            if count == self._read:
-                return None
-            first = max(self._read, count - ring.capacity)
-            values = ring.rows(first, count)
-            steps = np.arange(first, count, dtype=np.int64)
-            self._read = count
-            xray = np.zeros(len(steps), np.bool_)
-            return Block(steps, self._times(steps, now), values, xray)
+    def _opened(
+        self, slots: tuple[Slot, ...], fields: Mapping[str, Any]
+    ) -> None:
+        """The first trace has found out what there is to measure."""
+        album = None
+        if self._schedule.every_steps:
+            album = Album(*planned(self.model, slots, fields))
+            self._step.album = album
+        self._readout.open(slots, album)
+        self._tell_opened()
 
-    def _times(
-        self, steps: NDArray[np.int64], now: float
-    ) -> NDArray[np.float64]:
-        """When each step ended: exact at executions' ends, linear between."""
-        last = int(steps[-1]) + 1
-        ends = list(self._ends)
-        if ends[-1][0] < last:
-            ends.append((last, now))
-        while len(self._ends) > 1 and self._ends[1][0] <= last:
-            self._ends.popleft()
-        counts, times = zip(*ends)
-        return np.interp(steps + 1, counts, times)
+    def _tell_opened(self) -> None:
+        with tf.init_scope():  # the weights have values outside of the trace
+            facts = anatomy(self.model, self._planned_steps, self._resumed_from)
+        self._watcher.opened(facts, self._readout.schema)

@@ -14,16 +14,43 @@ import tensorflow as tf
 
 from gradwatch.signals import Slot
 
-__all__ = ["applied_norm", "inner", "scale", "squares", "told", "updates"]
+__all__ = [
+    "applied",
+    "inner",
+    "name",
+    "optimizers",
+    "scale",
+    "squares",
+    "told",
+    "updates",
+]
+
+
+def optimizers(model: Any) -> list[Any]:
+    """Returns the optimizers that the model's attributes hold."""
+    kind = keras.optimizers.Optimizer
+    return [v for v in vars(model).values() if isinstance(v, kind)]
+
+
+def name(model: Any, optimizer: Any) -> str:
+    """Returns the attribute of the model that holds it, or its own name."""
+    if optimizer is None:
+        return "own"
+    for attribute, value in vars(model).items():
+        if value is optimizer:
+            return attribute.lstrip("_")
+    return str(optimizer.name)
 
 
 def inner(optimizer: Any) -> Any:
-    """Returns the optimizer that changes the weights."""
+    """Returns the optimizer that changes the weights; `None` of `None`."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def scale(optimizer: Any) -> Any:
     """Returns the factor that `scale_loss` multiplies by now, or `None`."""
+    if optimizer is None:
+        return None
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         built = optimizer.built
         factor = optimizer.dynamic_scale if built else optimizer.initial_scale
@@ -34,6 +61,8 @@ def scale(optimizer: Any) -> Any:
 
 def squares(optimizer: Any) -> bool:
     """Whether the optimizer squares gradients, so that 1e20 is Inf to it."""
+    if optimizer is None:
+        return False
     plain = isinstance(optimizer, keras.optimizers.SGD | keras.optimizers.Lion)
     return bool(not plain or optimizer.clipnorm or optimizer.global_clipnorm)
 
@@ -44,10 +73,13 @@ def told(optimizer: Any) -> dict[Slot, Any]:
     Returns:
         Slot -> float32 scalar.
     """
-    values = {
-        Slot("learning_rate"): inner(optimizer).learning_rate,
-        Slot("optimizer_step"): inner(optimizer).iterations,
-    }
+    if optimizer is None:
+        return {}
+    values = {Slot("optimizer_step"): inner(optimizer).iterations}
+    # Keras' MultiOptimizer has none of its own.
+    rate = getattr(inner(optimizer), "learning_rate", None)
+    if rate is not None:
+        values = {Slot("learning_rate"): rate, **values}
     factor = scale(optimizer)
     if factor is not None:
         values[Slot("loss_scale")] = factor
@@ -62,55 +94,71 @@ def updates(optimizer: Any) -> Any:
 
     With `gradient_accumulation_steps` most of them only collect.
     """
-    steps = inner(optimizer).gradient_accumulation_steps
+    rule = inner(optimizer)
+    steps = rule.gradient_accumulation_steps if rule is not None else None
     if not steps:
         return tf.constant(True)
     # `iterations` counts updates then, this one counts micro-steps.
-    count = tf.convert_to_tensor(inner(optimizer)._iterations)
+    count = tf.convert_to_tensor(rule._iterations)
     return tf.equal((count + 1) % tf.cast(steps, count.dtype), 0)
 
 
-def applied_norm(
-    optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]
-) -> Any:
+def applied(
+    optimizer: Any,
+    gradients: Sequence[Any],
+    factor: Any,
+    variables: Sequence[Any],
+    changed: bool,
+) -> dict[Slot, Any]:
     """Returns the global norm of what the weights are updated with.
 
-    That is after collecting over micro-steps and after clipping.
+    That is after the user's own code, collecting over micro-steps and clipping.
 
     Args:
         optimizer: says how it collects and clips.
-        gradients: G dense tensors, unscaled.
+        gradients: G dense tensors that it gets.
+        factor: float32 scalar that it divides them by, or `None`.
         variables: their `keras.Variable`s.
+        changed: whether they are not what the tape gave.
 
     Returns:
-        float32 scalar, NaN in a step that only collects; `None` if the
-        gradients are neither collected nor clipped.
+        Slot -> float32 scalar, NaN in a step that only collects; empty if it
+        is that of the tape's gradients.
     """
     rule = inner(optimizer)
+    if rule is None or not (
+        changed or rule.gradient_accumulation_steps or _clips(rule)
+    ):
+        return {}
+    wide = [tf.cast(g, tf.float64) for g in gradients]
+    if factor is not None:
+        wide = [g / tf.cast(factor, tf.float64) for g in wide]
     steps = rule.gradient_accumulation_steps
-    if not (steps or rule.clipnorm or rule.clipvalue or rule.global_clipnorm):
-        return None
     if not steps:
-        return _clipped_norm(rule, gradients)
+        return {Slot("applied_gradient_norm"): _clipped_norm(rule, wide)}
     collected = [
         rule._accumulated_gradients[rule._get_variable_index(v)]
         for v in variables
     ]
-    return tf.cond(
+    norm = tf.cond(
         updates(optimizer),
         lambda: _clipped_norm(
             rule,
             [
                 (g + tf.cast(c, g.dtype)) / steps
-                for g, c in zip(gradients, collected, strict=True)
+                for g, c in zip(wide, collected, strict=True)
             ],
         ),
         lambda: tf.constant(float("nan")),
     )
+    return {Slot("applied_gradient_norm"): norm}
 
 
-def _clipped_norm(rule: Any, gradients: Sequence[Any]) -> Any:
-    wide = [tf.cast(g, tf.float64) for g in gradients]
+def _clips(rule: Any) -> bool:
+    return bool(rule.clipnorm or rule.clipvalue or rule.global_clipnorm)
+
+
+def _clipped_norm(rule: Any, wide: Sequence[Any]) -> Any:
     if rule.clipvalue:
         bound = rule.clipvalue
         wide = [tf.clip_by_value(g, -bound, bound) for g in wide]

@@ -22,18 +22,36 @@ class Ring:
     """Rows of float32 `[capacity, K]` and the counters that guard them.
 
     `status` is int64 `[2]`: the number of training batches seen, and the batch
-    at which the latch was set (-1 = not set).
+    at which the latch was set (-1 = not set). It is there from the beginning,
+    rows are once `open` was called.
 
     Args:
-        columns: K.
-        steps_per_execution: rows that one call of the train function can
-            write; the ring holds at least twice as many.
         first_step: the batch number to go on from.
+
+    Attributes:
+        capacity: rows that it holds, 0 before `open`.
+        on_cpu: whether looking at the counters is cheap.
     """
 
-    def __init__(
-        self, columns: int, steps_per_execution: int, first_step: int
-    ) -> None:
+    def __init__(self, first_step: int) -> None:
+        self.capacity = 0
+        with tf.init_scope():
+            self._status = tf.Variable(
+                [first_step, -1],
+                dtype=tf.int64,
+                trainable=False,
+                name="gradwatch_status",
+            )
+        self.on_cpu = "CPU" in self._status.device
+
+    def open(self, columns: int, steps_per_execution: int) -> None:
+        """Makes room for rows.
+
+        Args:
+            columns: K.
+            steps_per_execution: rows that one call of the train function can
+                write; the ring holds at least twice as many.
+        """
         self.capacity = max(
             2 * steps_per_execution, _BYTES // (4 * max(columns, 1))
         )
@@ -43,13 +61,6 @@ class Ring:
                 trainable=False,
                 name="gradwatch_ring",
             )
-            self._status = tf.Variable(
-                [first_step, -1],
-                dtype=tf.int64,
-                trainable=False,
-                name="gradwatch_status",
-            )
-        self.on_cpu = "CPU" in self._status.device
 
     def status(self) -> tuple[Any, Any]:
         """In the graph: `(count, latched)` as scalar int64 tensors."""
@@ -89,6 +100,10 @@ class Ring:
         """
         places = np.arange(first, last) % self.capacity
         return np.asarray(tf.gather(self._rows, places))
+
+    def start(self, step: int) -> None:
+        """On the host: the next batch is number `step`."""
+        self._status[0].assign(step)
 
     def release_latch(self) -> None:
         """On the host: lets the next `fit` train again."""

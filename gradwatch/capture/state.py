@@ -50,16 +50,19 @@ class StateAtStart:
         """Its value at the start of the step."""
         return self._values[id(variable)][1]
 
-    def written(self) -> list[Any]:
+    def written(self, but: Collection[str] = ()) -> list[Any]:
         """Returns the variables read that the step may have assigned so far.
 
         While a graph is being built these are those that it assigns; eagerly
         nothing is known about assigns and all are returned.
+
+        Args:
+            but: names of operations whose assigns do not count.
         """
         variables = [variable for variable, _ in self._values.values()]
         if tf.executing_eagerly():
             return variables
-        return self._assigned(variables, but=())
+        return self._assigned(variables, but)
 
     def missed(
         self, variables: Iterable[Any], but: Collection[str]
@@ -89,13 +92,25 @@ class StateAtStart:
             for handle in get_read_write_resource_inputs(op)[1]:
                 self._writers.setdefault(handle.name, []).append(op.name)
         self._scanned = len(operations)
-        inside = {id(outer): inner.name for outer, inner in graph.captures}
+        inside = {
+            id(_origin(outer)): inner.name for outer, inner in graph.captures
+        }
 
         def assigned(variable: Any) -> bool:
             name = inside.get(id(variable.value.handle), "")
             return any(op not in but for op in self._writers.get(name, ()))
 
         return [variable for variable in variables if assigned(variable)]
+
+
+def _origin(tensor: Any) -> Any:
+    """What a captured tensor is outside of all graphs that capture it."""
+    while captures := getattr(getattr(tensor, "graph", None), "captures", ()):
+        outer = [o for o, inner in captures if inner is tensor]
+        if not outer:
+            break
+        tensor = outer[0]
+    return tensor
 
 
 def state_variables(model: Any) -> list[Any]:

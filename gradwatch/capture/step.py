@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from gradwatch.capture.album import Album
 from gradwatch.capture.build import build_layers
 from gradwatch.capture.ring import Ring
+from gradwatch.capture.support import own_train_step
 from gradwatch.capture.trace import Trace
+from gradwatch.capture.wait import Wait
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.signals import Slot
 
@@ -35,66 +38,108 @@ class WatchedStep:
     Args:
         model: the `keras.Model`, compiled.
         guarded: whether a bad step is kept from changing the model.
-        open_ring: called with the slots of the first trace; returns the Ring
-            to write to.
+        ring: takes the readings.
+        steps_per_execution: how many of them one execution runs.
+        opened: called with the slots of the first trace, and with the fields
+            that its loss was computed from; opens the ring.
 
     Attributes:
         late: weights that the forward pass assigns; found at the end of a
             trace, too late to be read at its start. The next trace does.
+        wait: how long the step has waited for its batch.
+        album: takes X-rays, `None` where there are none.
     """
 
     def __init__(
         self,
         model: Any,
         guarded: bool,
-        open_ring: Callable[[tuple[Slot, ...]], Ring],
+        ring: Ring,
+        steps_per_execution: int,
+        opened: Callable[[tuple[Slot, ...], Mapping[str, Any]], None],
     ) -> None:
         self.model = model
         self.guarded = guarded
+        self.ring = ring
+        self.wait = Wait()
         self.late: list[Any] = []
-        self._open_ring = open_ring
-        self._ring: Ring | None = None
+        self.album: Album | None = None
+        self._opened = opened
         self._slots: tuple[Slot, ...] = ()
+        self._said: set[str] = set()
         self._built = False
         self._blind = False
+        self._several = steps_per_execution > 1
+        with tf.init_scope():
+            self._armed = tf.Variable(False, trainable=False)
 
     def __call__(self, data: Any) -> Any:
         """Runs `model.train_step(data)`, watched. Keras calls this."""
+        return self._run(data, None)
+
+    def xray(self, data: Any) -> Any:
+        """Does the same and takes an X-ray; Keras calls this.
+
+        In an execution of several steps only the first one does.
+        """
+        if not self._several:
+            return self._run(data, self.album)
+
+        def first() -> Any:
+            self._armed.assign(False)
+            return self._run(data, self.album)
+
+        armed = self._armed.read_value()
+        return tf.cond(armed, first, lambda: self._run(data, None))
+
+    def arm(self) -> None:
+        """On the host: the next step of `xray` takes one."""
+        if self._several:
+            self._armed.assign(True)
+
+    def _run(self, data: Any, album: Album | None) -> Any:
+        train_step = own_train_step(self.model)
         trace: Trace | None = None
-        with self._blind_when_faulty():
-            trace = self._begin(data)
+        with self.blind_when_faulty():
+            trace = self._begin(data, album)
         if self._blind or trace is None:
-            return self.model.train_step(data)
+            return train_step(data)
         with trace.hooks():
-            outputs = self.model.train_step(data)
+            outputs = train_step(data)
         if not self.model.trainable_variables:
             raise GradWatchError(_NOTHING_TO_TRAIN.format(self.model.name))
-        with self._blind_when_faulty():
+        with self.blind_when_faulty():
             if not self._blind:
                 trace.finish()
         return outputs
 
-    def ring(self, slots: tuple[Slot, ...]) -> Ring:
-        """Returns the ring; the first trace's slots decide its columns."""
-        if self._ring is None:
-            self._ring, self._slots = self._open_ring(slots), slots
-        return self._ring
-
-    def row(self, slots: tuple[Slot, ...], values: Any) -> Any:
+    def row(
+        self, slots: tuple[Slot, ...], values: Any, fields: Mapping[str, Any]
+    ) -> Any:
         """Returns `values` in the order of the first trace.
 
         Args:
-            slots: what this trace measures.
+            slots: what this trace measures; the first one's open the ring.
             values: float32 `[len(slots)]`.
+            fields: what the loss was computed from: name -> tensors.
 
         Returns:
             float32 `[K]`, NaN where this trace lacks a slot.
         """
+        if not self._slots:
+            self._slots = slots
+            self._opened(slots, fields)
         if slots == self._slots:
             return values
         places = {slot: i for i, slot in enumerate(slots)}
         order = [places.get(slot, len(slots)) for slot in self._slots]
         return tf.gather(tf.concat([values, [float("nan")]], 0), order)
+
+    def say(self, what: str) -> None:
+        """Tells the user once what cannot be measured."""
+        if what not in self._said:
+            self._said.add(what)
+            _log.warning("gradwatch: %s", what)
 
     def go_blind(self, why: str) -> None:
         """Gives up measuring; training goes on as if unwatched."""
@@ -102,15 +147,16 @@ class WatchedStep:
             _log.warning("gradwatch measures nothing in this run: %s.", why)
         self._blind = True
 
-    def _begin(self, data: Any) -> Trace:
-        if not self._built:
-            self._built = True
-            build_layers(self.model, data)
-        return Trace(self, data)
-
     @contextlib.contextmanager
-    def _blind_when_faulty(self) -> Iterator[None]:
+    def blind_when_faulty(self) -> Iterator[None]:
+        """An exception inside means that measuring has failed."""
         try:
             yield
         except Exception as error:
             self.go_blind(f"{type(error).__name__}: {error}")
+
+    def _begin(self, data: Any, album: Album | None) -> Trace:
+        if not self._built:
+            self._built = True
+            build_layers(self.model, data)
+        return Trace(self, data, album)

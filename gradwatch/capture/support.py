@@ -9,7 +9,12 @@ import tensorflow as tf
 
 from gradwatch.errors import GradWatchError, UnsupportedError, expected
 
-__all__ = ["OLDEST_KERAS", "refuse_unsupported"]
+__all__ = [
+    "OLDEST_KERAS",
+    "is_custom",
+    "own_train_step",
+    "refuse_unsupported",
+]
 
 OLDEST_KERAS = (3, 12)
 
@@ -75,17 +80,32 @@ def _check_strategy(model: Any) -> None:
         )
 
 
-def _check_step(model: Any) -> None:
+def is_custom(model: Any) -> bool:
+    """Whether the model has a `train_step` of its own."""
     own = getattr(type(model).train_step, "__module__", "")
-    if own != "keras.src.backend.tensorflow.trainer" or (
+    return own != "keras.src.backend.tensorflow.trainer" or (
         "train_step" in vars(model)
-    ):
+    )
+
+
+def own_train_step(model: Any) -> Any:
+    """Returns `model.train_step` as plain Python.
+
+    One that is a `tf.function` may have been traced before, where nothing can
+    be measured any more; it is traced again inside of Keras' own.
+    """
+    train_step = model.train_step
+    return getattr(train_step, "python_function", train_step)
+
+
+def _check_step(model: Any) -> None:
+    if getattr(model.train_step, "_jit_compile", None):
         raise UnsupportedError(
             expected(
                 "train_step",
-                "Keras' own `train_step`",
-                f"{type(model).__name__}.train_step",
-                "A custom `train_step` is not watched yet; override "
-                "`compute_loss` instead where that is enough.",
+                "a plain method",
+                "a `tf.function` with `jit_compile=True`",
+                "Remove the decorator and compile the model with "
+                "`jit_compile=True`: Keras compiles the whole step then.",
             )
         )

@@ -6,7 +6,6 @@ no log value and waits for nothing but the device's two counters.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,8 +21,8 @@ _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
 class Tapped(Protocol):
     """Who the tap tells about executions; all on the training thread."""
 
-    def executed(self, ended: float) -> None:
-        """An execution has returned at `ended`, Unix seconds."""
+    def execute(self, iterator: Any) -> Any:
+        """Runs the next execution."""
 
     def failed(self, error: BaseException) -> None:
         """`error` is passing through the train function."""
@@ -33,28 +32,28 @@ class Tapped(Protocol):
 
 
 class Tap:
-    """A train function that watches executions of another one.
+    """A train function that has its executions watched.
 
     Args:
-        function: the instrumented train function.
-        original: the one that Keras made; used when the tap is orphaned.
-        owner: is told.
+        original: the train function that Keras made; used when the tap is
+            orphaned.
+        owner: runs the watched one, and is told.
 
     Attributes:
         installed: `time.monotonic_ns()` at which it was put into the model.
+        always: whether each call is a watched one, in a loop of the user's.
     """
 
     def __init__(
         self,
-        function: Callable[[Any], Any],
         original: Callable[[Any], Any],
         owner: Tapped,
     ) -> None:
         self.owner = owner
         self.installed = 0
-        self.function = function
         self._original = original
         self._armed = False
+        self.always = False
 
     def arm(self) -> None:
         """Says that the next call belongs to a watched `fit`."""
@@ -62,7 +61,7 @@ class Tap:
 
     def __call__(self, iterator: Any) -> Any:
         """Runs one execution; Keras' `fit` calls this."""
-        if not self._armed:
+        if not (self._armed or self.always):
             # A fit died outside of its step, and now an unwatched fit (or
             # `train_on_batch`) runs with what it left behind. Or a callback
             # trains on its own, in the middle of ours.
@@ -70,8 +69,7 @@ class Tap:
             return self._original(iterator)
         self._armed = False
         try:
-            logs = self.function(iterator)
-            self.owner.executed(time.time())
+            logs = self.owner.execute(iterator)
         except _END_OF_DATA:
             raise
         except BaseException as error:

@@ -1,31 +1,42 @@
 """One trace of the train step: what is hooked, measured and put back.
 
-While the step is being traced (eagerly: while it runs), instance attributes
-stand before `optimizer.apply`, `optimizer.scale_loss`, `model.compute_loss` and
-`model.compute_metrics`; afterwards the instances are as before. Read in Keras
-3.15.1: `trainers/trainer.py` (compute_loss, compute_metrics),
+While the step is being traced (eagerly: while it runs) gradwatch stands before
+tapes, optimizers and the model's loss; afterwards all is as before. Read in
+Keras 3.15.1: `trainers/trainer.py` (compute_loss, compute_metrics),
 `optimizers/base_optimizer.py` (apply, scale_loss).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import keras
 import tensorflow as tf
 
 from gradwatch.capture import optimizer as rule
-from gradwatch.capture.anatomy import subjects
+from gradwatch.capture.album import Album
+from gradwatch.capture.attributes import Hook, hooked
 from gradwatch.capture.build import build_metrics
+from gradwatch.capture.hooks import Listener, listening, overrides
+from gradwatch.capture.measure import Measure
 from gradwatch.capture.ring import Ring
 from gradwatch.capture.state import StateAtStart, state_variables
-from gradwatch.capture.verdict import HEAD, Step, dense, judge
+from gradwatch.capture.support import is_custom
+from gradwatch.capture.updates import Update, reading
+from gradwatch.capture.verdict import HEAD
+from gradwatch.capture.wait import Wait
+from gradwatch.capture.xray import Probes
 from gradwatch.signals import Slot
 
 __all__ = ["Trace", "Traced"]
 
-_MISSING = object()
+_NOTHING_SEEN = (
+    "the train step takes no gradient of its weights and applies none where it "
+    "can be seen (not in a `tf.function` that was traced before)"
+)
 
 
 class Traced(Protocol):
@@ -34,93 +45,172 @@ class Traced(Protocol):
     model: Any
     guarded: bool
     late: list[Any]
+    ring: Ring
+    wait: Wait
 
-    def ring(self, slots: tuple[Slot, ...]) -> Ring:
-        """The ring to write to; the first trace decides its columns."""
-
-    def row(self, slots: tuple[Slot, ...], values: Any) -> Any:
+    def row(
+        self, slots: tuple[Slot, ...], values: Any, fields: Mapping[str, Any]
+    ) -> Any:
         """`values` of `slots` in the order of the first trace."""
 
     def go_blind(self, why: str) -> None:
         """Measuring has failed; training goes on without it."""
 
+    def say(self, what: str) -> None:
+        """Tells the user once what cannot be measured."""
+
+    def blind_when_faulty(self) -> AbstractContextManager[None]:
+        """An exception inside means that measuring has failed."""
+
 
 class Trace:
     """One trace of the step (eagerly: one run of it)."""
 
-    def __init__(self, step: Traced, data: Any) -> None:
+    def __init__(
+        self, step: Traced, data: Any, album: Album | None = None
+    ) -> None:
         self._step = step
+        self._album = album
         self._model = step.model
         self._state = StateAtStart([*state_variables(step.model), *step.late])
-        self._data = data
-        self._loss: Any = None
-        self._scale: Any = None
-        self._allowed: Any = None
+        probes = Probes(step.model) if album else None
+        self._measure = Measure(
+            step.model, data, step.guarded, self._read_metrics, probes
+        )
+        if step.wait.measured and data is not None:
+            seconds = step.wait.seconds()
+            self._measure.known[Slot("data_wait")] = seconds
         self._guard: set[str] = set()
-        self._write: Callable[[], None] | None = None
+        self._judged: set[int] = set()
+        self._updates: list[Update] = []
+        self._count, self._latched = step.ring.status()
+
+    @property
+    def heard(self) -> bool:
+        """Whether the step has done anything that is measured."""
+        return bool(self._updates or self._measure.own())
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
-        """Instance attributes that stand before Keras' methods meanwhile."""
-        hooked = (
-            (self._model, "compute_loss", self._compute_loss),
-            (self._model, "compute_metrics", self._compute_metrics),
-            (self._model.optimizer, "scale_loss", self._scale_loss),
-            (self._model.optimizer, "apply", self._apply),
-        )
-        own = [vars(owner).get(name, _MISSING) for owner, name, _ in hooked]
-        # `object.__setattr__` keeps Keras' tracking out of it.
-        for owner, name, hook in hooked:
-            original = getattr(owner, name)
-            object.__setattr__(owner, name, _before(hook, original))
-        try:
+        """Stands before what the step calls meanwhile."""
+        with self.attributes(), listening(self):
             yield
-        finally:
-            for (owner, name, _), value in zip(hooked, own, strict=True):
-                if value is _MISSING:
-                    object.__delattr__(owner, name)
-                else:
-                    object.__setattr__(owner, name, value)
 
-    def _compute_loss(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        self._loss = original(*args, **kwargs)
-        return self._loss
+    def attributes(self) -> AbstractContextManager[None]:
+        """Stands before the model's own methods meanwhile."""
+        hooks: list[Hook] = [
+            (self._model, "compute_metrics", self._compute_metrics)
+        ]
+        hooks += self._measure.hooks()
+        for optimizer in rule.optimizers(self._model):
+            hooks += overrides(optimizer, self)
+        return hooked(hooks)
 
-    def _scale_loss(self, original: Any, loss: Any) -> Any:
+    def inner(self, graph: Any, what: str) -> Listener | None:
+        """See `Listener`."""
+        self._step.say(
+            f"`{what}` inside of a `tf.function`, a loop, a branch or a "
+            "recomputed part is not measured: its tensors exist only there."
+        )
+        return None
+
+    def component(self, name: str, value: Any, weight: Any) -> None:
+        """See `Listener`."""
+        with self._step.blind_when_faulty():
+            self._measure.ledger.mark(name, value, weight)
+
+    def gradient(self, call: Any, target: Any, sources: Any) -> Any:
+        """See `Listener`."""
+        gradients = call()
+        with self._step.blind_when_faulty():
+            self._measure.tapes.add(target, sources, gradients)
+        return gradients
+
+    def scale_loss(self, call: Any, optimizer: Any, loss: Any) -> Any:
+        """See `Listener`."""
         # The factor of this very trace: Keras' loss-scale optimizer takes the
         # initial one for good where it is built after this call.
-        self._scale = rule.scale(self._model.optimizer)
-        return original(loss)
+        factor = rule.scale(optimizer)
+        scaled = call(loss)
+        self._measure.scaled(loss, factor, scaled)
+        return scaled
+
+    def apply(self, call: Any, optimizer: Any, grads: Any, to: Any) -> Any:
+        """See `Listener`."""
+        grads = list(grads)
+        variables = list(optimizer._trainable_variables if to is None else to)
+        pairs = [(g, v) for g, v in zip(grads, variables) if g is not None]
+        if not pairs:  # Keras raises; the rules are to say why
+            self._step.row(tuple(map(Slot, HEAD)), tf.zeros(len(HEAD)), {})
+            return call(grads, to)
+        if not optimizer.built:
+            # As `apply` does; but its variables cannot be made in a branch.
+            with tf.name_scope(optimizer.name):
+                optimizer.build(variables)
+        judged = len(self._updates)
+        with self._step.blind_when_faulty():
+            self._read_before(optimizer, variables)
+            self._judge(optimizer, pairs)
+        if len(self._updates) == judged or not self._step.guarded:
+            return call(grads, to)
+        with self._guard_operations():
+            allowed = self._updates[-1].verdict.allowed
+            tf.cond(allowed, lambda: call(grads, to), lambda: None)
+        return None
+
+    def finish(self) -> None:
+        """Puts state back if the step was bad, and writes the reading."""
+        own = self._measure.own()
+        if not self._updates and own:  # the step assigns its weights itself
+            self._judge(None, [(None, v) for v in own])
+        if not self._updates:
+            self._step.go_blind(_NOTHING_SEEN)
+            return
+        verdicts = [update.verdict for update in self._updates]
+        allowed = tf.reduce_all(tf.stack([v.allowed for v in verdicts]))
+        latched = self._latched
+        if self._step.guarded:
+            bad = tf.reduce_any(tf.stack([v.bad for v in verdicts]))
+            latched = tf.where(bad & (latched < 0), self._count, latched)
+            self._find_late()
+            # What an update before the bad one has changed goes back as well.
+            updates = self._guard if len(verdicts) == 1 else ()
+            assigned = self._state.written(but=updates)
+            tf.cond(allowed, lambda: None, lambda: self._put_back(assigned))
+        slots, values = reading(self._updates)
+        row = self._step.row(slots, values, self._measure.ledger.fields)
+        kept = []
+        if self._album is not None:
+            picture = self._measure.picture()
+            kept = self._album.write(self._count, picture)
+        with tf.control_dependencies(kept):
+            self._step.ring.write(row, self._count, latched)
+
+    def _judge(self, optimizer: Any, pairs: list[tuple[Any, Any]]) -> None:
+        """Measures an update and decides whether it may change the model."""
+        state = [
+            (v, self._state[v], v.value)
+            for v in self._state.written(but=self._guard)
+            if self._measure.named(v)
+            and v.value.dtype.is_floating
+            and not v.trainable
+            and id(v) not in self._judged
+        ]
+        self._judged |= {id(v) for v, _, _ in state}
+        blocked = self._latched >= 0
+        for earlier in self._updates:
+            blocked |= ~earlier.verdict.allowed
+        update = self._measure.update(optimizer, pairs, state, blocked)
+        self._updates.append(update)
 
     def _compute_metrics(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         build_metrics(self._model, original, args, kwargs)
-        # Those made just now are read at the last moment before they change.
-        self._state.read(self._model.metrics_variables)
+        self._read_metrics()
         return original(*args, **kwargs)
 
-    def _apply(
-        self, original: Any, grads: Any, trainable_variables: Any = None
-    ) -> Any:
-        grads = list(grads)
-        optimizer = self._model.optimizer
-        if not optimizer.built and any(g is not None for g in grads):
-            # As `apply` does; but its variables cannot be made in a branch.
-            with tf.name_scope(optimizer.name):
-                optimizer.build(list(trainable_variables))
-        try:
-            self._judge(grads, trainable_variables)
-        except Exception as error:
-            self._step.go_blind(f"{type(error).__name__}: {error}")
-            return original(grads, trainable_variables)
-        if not self._step.guarded or all(g is None for g in grads):
-            return original(grads, trainable_variables)
-        with self._guard_operations():
-            tf.cond(
-                self._allowed,
-                lambda: original(grads, trainable_variables),
-                lambda: None,
-            )
-        return None
+    def _read_metrics(self) -> None:
+        """Reads those made just now, at the last moment before they change."""
+        self._state.read(self._model.metrics_variables)
 
     @contextlib.contextmanager
     def _guard_operations(self) -> Iterator[None]:
@@ -132,76 +222,21 @@ class Trace:
         yield
         self._guard |= {op.name for op in graph.get_operations()[before:]}
 
-    def _judge(self, grads: list[Any], variables: Any) -> None:
-        """Measures the step and decides whether it may change the model."""
-        names = subjects(self._model)
-        pairs = [(g, v) for g, v in zip(grads, variables) if g is not None]
-        state = [
-            v
-            for v in self._state.written()
-            if id(v) in names and v.value.dtype.is_floating and not v.trainable
-        ]
-        optimizer = self._model.optimizer
-        gradients = [dense(g) for g, _ in pairs]
-        told = rule.told(optimizer)
-        step = Step(
-            loss=tf.reduce_sum(self._loss),
-            gradients=gradients,
-            scale=self._scale,
-            weights=[v.value for _, v in pairs],
-            state=[(self._state[v], v.value) for v in state],
-            batch=self._data,
-            told=list(told.values()),
-            squared=rule.squares(optimizer),
-            skips=optimizer is not rule.inner(optimizer),
-            updates=rule.updates(optimizer),
-        )
-        slots = (
-            *(Slot(signal) for signal in HEAD),
-            *told,
-            *(
-                Slot("variable_gradient_norm", names.get(id(v), v.path))
-                for _, v in pairs
-            ),
-            *(Slot("variable_nonfinite", names[id(v)]) for v in state),
-        )
-        self._decide(step, slots, [v for _, v in pairs])
+    def _read_before(self, optimizer: Any, variables: Sequence[Any]) -> None:
+        """Reads what an update changes: a later one of the step may be bad.
 
-    def _decide(
-        self, step: Step, slots: tuple[Slot, ...], variables: list[Any]
-    ) -> None:
-        unscaled = step.gradients
-        if step.scale is not None:
-            unscaled = [g / tf.cast(step.scale, g.dtype) for g in unscaled]
-        applied = rule.applied_norm(self._model.optimizer, unscaled, variables)
-        if applied is not None:
-            slots = (*slots, Slot("applied_gradient_norm"))
-        ring = self._step.ring(slots)
-        count, latched = ring.status()
-        verdict = judge(step, latched >= 0, self._step.guarded)
-        self._allowed = verdict.allowed
-        if self._step.guarded:
-            stops = verdict.bad & (latched < 0)
-            latched = tf.where(stops, count, latched)
-        values = verdict.values
-        if applied is not None:
-            values = tf.concat([values, [applied]], 0)
-        row = self._step.row(slots, values)
-        self._write = lambda: ring.write(row, count, latched)
+        Where nothing uses them these reads are pruned from the graph.
+        """
+        if self._step.guarded and is_custom(self._model):
+            self._find_late()
+            late = {id(v) for v in self._step.late}
+            changed = [*variables, *optimizer.variables]
+            known = [v for v in changed if isinstance(v, keras.Variable)]
+            self._state.read(v for v in known if id(v) not in late)
 
-    def finish(self) -> None:
-        """Puts state back if the step was bad, and writes the reading."""
-        if self._write is None:
-            self._step.go_blind("the train step never called `optimizer.apply`")
-            return
-        if self._step.guarded:
-            weights = self._model.variables
-            self._step.late += self._state.missed(weights, but=self._guard)
-            assigned = self._state.written()
-            tf.cond(
-                self._allowed, lambda: None, lambda: self._put_back(assigned)
-            )
-        self._write()
+    def _find_late(self) -> None:
+        weights = self._model.variables
+        self._step.late += self._state.missed(weights, but=self._guard)
 
     def _put_back(self, assigned: list[Any]) -> None:
         """Undoes assigns, but those to metrics that had counted nothing yet.
@@ -221,7 +256,3 @@ class Trace:
             lambda: self._state.put_back(counts),
             lambda: None,
         )
-
-
-def _before(hook: Callable[..., Any], original: Callable[..., Any]) -> Any:
-    return lambda *args, **kwargs: hook(original, *args, **kwargs)

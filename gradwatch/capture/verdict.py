@@ -52,6 +52,7 @@ class Step(NamedTuple):
         skips: whether it drops updates that are not finite by itself.
         updates: bool scalar, whether this step changes weights at all; with
             gradient accumulation most only collect.
+        got: what the optimizer gets instead of `gradients`, if anything else.
     """
 
     loss: Any
@@ -64,6 +65,7 @@ class Step(NamedTuple):
     squared: bool
     skips: bool
     updates: Any
+    got: Sequence[Any] = ()
 
 
 class Verdict(NamedTuple):
@@ -95,9 +97,10 @@ def judge(step: Step, latched: Any, guarded: bool) -> Verdict:
         guarded: whether a bad step may not change the model.
     """
     state = [now for _, now in step.state]
-    halves = [_half_square(t) for t in (*step.gradients, *state, step.loss)]
+    others = (*step.got, *state, step.loss)
+    halves = [_half_square(t) for t in (*step.gradients, *others)]
     squares = 2 * tf.stack(halves)
-    least = [_LOWEST] * len(step.gradients) + [-1.0] * (len(state) + 1)
+    least = [_LOWEST] * len(step.gradients) + [-1.0] * len(others)
     sure = tf.reduce_all((squares > least) & (squares < _HIGHEST))
     return Verdict(
         *tf.cond(
@@ -162,6 +165,7 @@ def _settled(step: Step, latched: Any, guarded: bool) -> tuple[Any, Any, Any]:
     if step.squared:
         usable &= tf.reduce_all(each < _SQUARABLE)
     bad = ~(tf.math.is_finite(step.loss) & tf.reduce_all(fine))
+    bad |= ~_floats_finite(step.got)
     if not step.skips:
         bad |= ~usable
     allowed = ~(bad | latched) if guarded else tf.constant(True)

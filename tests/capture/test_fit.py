@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_watching_changes_nothing(
     expected = _fit(plain).history
     watched = classifier(mode, built=built)
     recorder = Recorder()
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     got = _fit(watched, watch).history
     assert watch.findings == []
     assert recorder.steps == list(range(34))
@@ -94,7 +95,11 @@ def test_readings_are_those_of_an_own_loop(mode: Mode, tmp_path: Path) -> None:
     """Loss and norms of each step agree with a loop that uses no gradwatch."""
     recorder = Recorder()
     watched = classifier(mode, drop=0)
-    _fit(watched, GradWatch(tmp_path, sinks=[recorder]), epochs=1)
+    _fit(
+        watched,
+        GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder]),
+        epochs=1,
+    )
     model = classifier(drop=0)
     losses, norms, kernels = [], [], []
     for x, y in batches():
@@ -125,7 +130,7 @@ def test_every_kind_of_data(kind: str, tmp_path: Path) -> None:
     """Arrays, `tf.data` and generators give the same readings."""
     recorder = Recorder()
     model = classifier()
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     if kind == "numpy":
         _fit(model, watch, epochs=1)
     elif kind == "generator":
@@ -141,7 +146,11 @@ def test_every_kind_of_data(kind: str, tmp_path: Path) -> None:
         model.fit(dataset, verbose=0, shuffle=False, callbacks=[watch])
     assert recorder.steps == list(range(16 if kind == "generator" else 17))
     reference = Recorder()
-    _fit(classifier(), GradWatch(tmp_path, sinks=[reference]), epochs=1)
+    _fit(
+        classifier(),
+        GradWatch(tmp_path, xray_every_steps=0, sinks=[reference]),
+        epochs=1,
+    )
     loss = recorder.column("loss")
     np.testing.assert_array_equal(loss, reference.column("loss")[: len(loss)])
 
@@ -149,7 +158,7 @@ def test_every_kind_of_data(kind: str, tmp_path: Path) -> None:
 def test_steps_go_on_over_fits(tmp_path: Path) -> None:
     """Further fits continue the run; a new compile or model does, too."""
     recorder = Recorder()
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     model = classifier()
     for _ in range(3):
         _fit(model, watch, epochs=1)
@@ -183,7 +192,7 @@ def test_fits_do_not_trace_again(tmp_path: Path) -> None:
         return len(traces)
 
     # Keras' symbolic build, which gradwatch asks for, calls the loss once.
-    assert traced(GradWatch(tmp_path)) <= traced(None) + 1
+    assert traced(GradWatch(tmp_path, xray_every_steps=0)) <= traced(None) + 1
 
 
 def test_sparse_gradients(tmp_path: Path) -> None:
@@ -205,7 +214,7 @@ def test_sparse_gradients(tmp_path: Path) -> None:
         table = model.layers[0].embeddings
         dense = tf.convert_to_tensor(tape.gradient(error, table.value))
         recorder = Recorder()
-        watch = GradWatch(tmp_path, sinks=[recorder])
+        watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
         model.fit(
             ids,
             target,
@@ -227,7 +236,7 @@ def test_overflowing_squares_are_no_nan(tmp_path: Path) -> None:
         keras.optimizers.SGD(1e-30), lambda y, p: keras.ops.mean(p) * 1e25
     )
     recorder = Recorder()
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     x = np.ones((4, 1), np.float32)
     model.fit(x, x, batch_size=4, epochs=3, verbose=0, callbacks=[watch])
     assert watch.findings == []
@@ -243,7 +252,7 @@ def test_clipping_is_not_in_the_norm(tmp_path: Path) -> None:
     )
     before = [w.numpy() for w in model.trainable_weights]
     recorder = Recorder()
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     x, y = data(32)
     model.fit(x, y, batch_size=32, verbose=0, callbacks=[watch])
     moved = [
@@ -262,20 +271,59 @@ def test_a_small_ring_loses_nothing(
     monkeypatch.setattr("gradwatch.pump._CYCLE_SECONDS", 60.0)
     for mode in (Mode(), Mode(steps_per_execution=7)):
         recorder = Recorder()
-        watch = GradWatch(tmp_path, sinks=[recorder])
+        watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
         _fit(classifier(mode), watch, epochs=4)
         assert recorder.steps == list(range(4 * 17))
 
 
 def test_times_ascend_and_lie_in_the_fit(tmp_path: Path) -> None:
     """Each step has a time of its own between the fit's begin and end."""
-    import time
-
     recorder = Recorder()
     before = time.time()
     mode = Mode(steps_per_execution=5)
-    _fit(classifier(mode), GradWatch(tmp_path, sinks=[recorder]), epochs=3)
+    _fit(
+        classifier(mode),
+        GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder]),
+        epochs=3,
+    )
     times = np.concatenate([b.times for b in recorder.blocks])
     assert before <= times[0]
     assert times[-1] <= time.time()
     assert (np.diff(times) >= 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_waiting_for_data_is_told_apart(mode: Mode, tmp_path: Path) -> None:
+    """A batch that takes 100 ms to come is waiting, the rest of a step is not.
+
+    Only the order of magnitude is asserted.
+    """
+
+    def slow() -> Any:
+        for number, batch in enumerate(batches(512)):
+            if number % 4 == 3:
+                time.sleep(0.1)
+            yield batch
+
+    spec = (
+        tf.TensorSpec([None, 8], tf.float32),
+        tf.TensorSpec([None], tf.int64),
+    )
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
+    data = tf.data.Dataset.from_generator(slow, output_signature=spec)
+    model = classifier(mode)
+    model.fit(data, verbose=0, shuffle=False, callbacks=[watch])
+    waits = recorder.column("data_wait")
+    assert len(waits) == 16
+    slept = np.arange(16) % 4 == 3
+    if not mode.run_eagerly:  # so slow that the data is there in time
+        assert (waits[slept] >= 0.05).all()
+    assert np.median(waits[~slept]) < 0.03
+    assert (recorder.column("examples") == BATCH).all()
+    times = recorder.column("step_time")
+    rate = recorder.column("examples_per_second")
+    np.testing.assert_allclose(rate, BATCH / times, rtol=1e-5)
+    if mode.steps_per_execution == 1:
+        assert (times >= waits * 0.99).all()

@@ -49,10 +49,15 @@ def test_everything_is_as_before_the_bad_step(
     x, y = _hurt()
     stopped = classifier(mode, built=built)
     recorder = Recorder()
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     history = _train(stopped, watch, x, y, epochs=2).history
     reference = classifier(mode, built=built)
-    _train(reference, GradWatch(tmp_path), x[: BAD * BATCH], y[: BAD * BATCH])
+    _train(
+        reference,
+        GradWatch(tmp_path, xray_every_steps=0),
+        x[: BAD * BATCH],
+        y[: BAD * BATCH],
+    )
     assert_same(stopped, reference)
     assert all(np.isfinite(v).all() for v in values(stopped).values())
     assert all(np.isfinite(v).all() for v in history.values())
@@ -73,7 +78,7 @@ def test_the_very_first_step_of_a_lazy_model(tmp_path: Path) -> None:
     x, y = data()
     x[0] = np.nan
     model = classifier(built=False)
-    _train(model, GradWatch(tmp_path), x, y)
+    _train(model, GradWatch(tmp_path, xray_every_steps=0), x, y)
     norm = model.get_layer("norm")
     np.testing.assert_array_equal(norm.moving_mean, np.zeros(16))
     np.testing.assert_array_equal(norm.moving_variance, np.ones(16))
@@ -103,7 +108,7 @@ def test_weights_assigned_in_the_forward_pass(
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, **mode._asdict())
     x, y = _hurt()
-    _train(model, GradWatch(tmp_path), x, y)
+    _train(model, GradWatch(tmp_path, xray_every_steps=0), x, y)
     assert all(np.isfinite(v).all() for v in values(model).values())
 
 
@@ -115,7 +120,7 @@ def test_an_optimizer_cannot_square_what_overflows(tmp_path: Path) -> None:
     ):
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile(optimizer, lambda y, p: keras.ops.mean(p) * 1e25)
-        watch = GradWatch(tmp_path)
+        watch = GradWatch(tmp_path, xray_every_steps=0)
         x = np.ones((4, 1), np.float32)
         model.fit(x, x, verbose=0, callbacks=[watch])
         (finding,) = watch.findings
@@ -131,7 +136,7 @@ def test_weights_lost_by_an_earlier_update_are_said_to_be_lost(
     """A learning rate that overflows the weights is told as what it is."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1e38), "mse")
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     x = np.full((4, 1), 30.0, np.float32)
     model.fit(x, 9 * x, epochs=3, verbose=0, callbacks=[watch])
     (finding,) = watch.findings
@@ -165,7 +170,7 @@ def test_a_mask_of_minus_infinity_is_healthy(
     layers = [keras.Input((8,)), Lowest(), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
     model.compile("sgd", "mse", **mode._asdict())
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     _train(model, watch, x, x[:, :1])
     assert watch.findings == []
     assert watch.state["steps"] == 17
@@ -175,7 +180,7 @@ def test_a_bad_first_step_of_an_epoch_is_no_best_loss(tmp_path: Path) -> None:
     """An epoch in which nothing was counted has no loss of 0 to save."""
     x, y = data()
     model = classifier()
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     _train(model, watch, x, y)
     x[0] = np.nan
     loss = _train(model, watch, x, y).history["loss"]
@@ -198,7 +203,7 @@ def test_a_latch_that_is_seen_late(
     monkeypatch.setattr(Ring, "__init__", seldom)
     x, y = _hurt()
     model = classifier()
-    watch = GradWatch(tmp_path, on_nonfinite=policy)
+    watch = GradWatch(tmp_path, xray_every_steps=0, on_nonfinite=policy)
     if policy == "raise":
         with pytest.raises(NonFiniteError, match=f"Step {BAD} "):
             _train(model, watch, x, y, epochs=3)
@@ -230,7 +235,7 @@ def test_state_alone_can_be_bad(tmp_path: Path, jit: bool) -> None:
     layers = [keras.Input((8,)), Grows(name="grows"), keras.layers.Dense(1)]
     model = keras.Sequential(layers, name="net")
     model.compile("sgd", "mse", jit_compile=jit)
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     _train(model, watch, x, y)
     (finding,) = watch.findings
     assert (finding.rule, finding.first_step) == ("nonfinite_weight", 1)
@@ -243,7 +248,7 @@ def test_a_metric_that_is_nan_is_no_bad_step(tmp_path: Path) -> None:
     model = classifier()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss, metrics=[lambda y, p: p[:, 0] / 0.0 * 0.0])
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     x, y = data()
     _train(model, watch, x, y)
     assert watch.findings == []
@@ -255,7 +260,7 @@ def test_raise_carries_the_finding(mode: Mode, tmp_path: Path) -> None:
     """`on_nonfinite="raise"` leaves `fit` with step and finding."""
     x, y = _hurt()
     model = classifier(mode)
-    watch = GradWatch(tmp_path, on_nonfinite="raise")
+    watch = GradWatch(tmp_path, xray_every_steps=0, on_nonfinite="raise")
     with pytest.raises(NonFiniteError, match=f"Step {BAD} ") as caught:
         _train(model, watch, x, y)
     assert caught.value.step == BAD
@@ -268,7 +273,9 @@ def test_raise_carries_the_finding(mode: Mode, tmp_path: Path) -> None:
 def test_raise_without_rules_still_raises(tmp_path: Path) -> None:
     """The guard works without any rule; the error then has no finding."""
     x, y = _hurt()
-    watch = GradWatch(tmp_path, on_nonfinite="raise", rules=[])
+    watch = GradWatch(
+        tmp_path, xray_every_steps=0, on_nonfinite="raise", rules=[]
+    )
     with pytest.raises(NonFiniteError) as caught:
         _train(classifier(), watch, x, y)
     assert caught.value.finding is None
@@ -279,7 +286,7 @@ def test_record_only_looks(mode: Mode, tmp_path: Path) -> None:
     """Under `record` the run goes on as in plain Keras; one finding tells."""
     x, y = _hurt()
     watched, plain = classifier(mode), classifier(mode)
-    watch = GradWatch(tmp_path, on_nonfinite="record")
+    watch = GradWatch(tmp_path, xray_every_steps=0, on_nonfinite="record")
     _train(watched, watch, x, y)
     plain.fit(x, y, batch_size=BATCH, verbose=0, shuffle=False)
     (finding,) = watch.findings
@@ -294,7 +301,7 @@ def test_a_stopped_run_can_go_on(tmp_path: Path) -> None:
     """After the data are mended the same object trains on, from there."""
     x, y = _hurt()
     model = classifier()
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     _train(model, watch, x, y)
     before = values(model)
     x, y = data()
@@ -312,7 +319,7 @@ def test_nan_targets_are_data(tmp_path: Path) -> None:
     x, y = _hurt("targets")
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     _train(model, watch, x, y)
     (finding,) = watch.findings
     assert (finding.rule, finding.first_step) == ("nonfinite_loss", BAD)
@@ -334,7 +341,7 @@ def test_a_gradient_alone_can_be_bad(tmp_path: Path, jit: bool) -> None:
     x = np.ones((6, 1), np.float32)
     y = np.array([[2], [2], [2], [1], [2], [2]], np.float32)  # exact at 3
     before = [w.numpy() for w in model.weights]
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     model.fit(x, y, batch_size=1, verbose=0, shuffle=False, callbacks=[watch])
     (finding,) = watch.findings
     assert (finding.rule, finding.first_step) == ("nonfinite_gradient", 3)

@@ -92,7 +92,7 @@ def _clipped(optimizer: Any, gradients: list[Any]) -> list[Any]:
 def test_watching_changes_nothing(name: str, tmp_path: Path) -> None:
     """Weights and the optimizer's own state are those of plain fit."""
     watched, plain = _model(MAKES[name], GRAPH), _model(MAKES[name], GRAPH)
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     got = _fit(watched, watch, epochs=2).history
     assert got == _fit(plain, epochs=2).history
     assert_same(watched, plain)
@@ -104,7 +104,10 @@ def test_watching_changes_nothing(name: str, tmp_path: Path) -> None:
 def test_norms_before_and_after(name: str, mode: Mode, tmp_path: Path) -> None:
     """Both norms agree with numpy, which collects and clips by itself."""
     recorder = Recorder()
-    _fit(_model(MAKES[name], mode), GradWatch(tmp_path, sinks=[recorder]))
+    _fit(
+        _model(MAKES[name], mode),
+        GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder]),
+    )
     model = _model(MAKES[name], Mode(run_eagerly=True))
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     micro = optimizer.gradient_accumulation_steps or 1
@@ -135,7 +138,7 @@ def test_norms_before_and_after(name: str, mode: Mode, tmp_path: Path) -> None:
 def test_what_the_optimizer_says_of_itself(tmp_path: Path) -> None:
     """Rate, own step and loss scale are those in force in each step."""
     recorder = Recorder()
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     _fit(_model(MAKES["schedule_decay_ema"], GRAPH), watch)
     steps = np.arange(17)
     np.testing.assert_allclose(
@@ -143,7 +146,7 @@ def test_what_the_optimizer_says_of_itself(tmp_path: Path) -> None:
     )
     assert (recorder.column("optimizer_step") == steps).all()
     scaled = Recorder()
-    watch = GradWatch(tmp_path, sinks=[scaled])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[scaled])
     _fit(_model(MAKES["loss_scale"], GRAPH), watch)
     assert (scaled.column("loss_scale") == 1024).all()
 
@@ -163,7 +166,7 @@ def test_loss_scaling_skips_are_counted(mode: Mode, tmp_path: Path) -> None:
     watched, plain = _model(make, mode), _model(make, mode)
     for model in (watched, plain):
         model.compile(make(), loss, **mode._asdict())
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     _fit(watched, watch)
     _fit(plain)
     assert watch.findings == []
@@ -198,7 +201,7 @@ def test_mixed_precision(policy: str, bad: bool, tmp_path: Path) -> None:
     x, y = data()
     if bad:
         x[5 * BATCH] = np.nan
-    watch = GradWatch(tmp_path, sinks=[recorder])
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
     model.fit(
         x, y, batch_size=BATCH, verbose=0, shuffle=False, callbacks=[watch]
     )
@@ -224,12 +227,15 @@ def test_a_bad_step_changes_nothing(
     x[5 * BATCH + 3] = np.nan
     stopped = _model(MAKES[name], mode)
     options = {"batch_size": BATCH, "verbose": 0, "shuffle": False}
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     stopped.fit(x, y, callbacks=[watch], **options)
     reference = _model(MAKES[name], mode)
     half = 5 * BATCH
     reference.fit(
-        x[:half], y[:half], callbacks=[GradWatch(tmp_path)], **options
+        x[:half],
+        y[:half],
+        callbacks=[GradWatch(tmp_path, xray_every_steps=0)],
+        **options,
     )
     assert_same(stopped, reference)
     assert watch.state["reason"] == "nonfinite"

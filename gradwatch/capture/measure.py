@@ -1,0 +1,172 @@
+"""What a step has shown of itself so far, and the reading of an update from it.
+
+Collects what the tapes gave, how losses were scaled and what they are made of;
+when an optimizer gets gradients, all this becomes one `Update`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from gradwatch.capture import optimizer as rule
+from gradwatch.capture.anatomy import key, subjects
+from gradwatch.capture.attributes import Hook
+from gradwatch.capture.gradients import Tapes
+from gradwatch.capture.losses import Ledger
+from gradwatch.capture.updates import Update
+from gradwatch.capture.verdict import HEAD, Step, dense, judge
+from gradwatch.capture.xray import Picture, Probes
+from gradwatch.signals import Slot
+
+__all__ = ["Measure"]
+
+
+class Measure:
+    """The measurements of one step.
+
+    Args:
+        model: the `keras.Model`.
+        batch: what the train step was called with.
+        guarded: whether a bad step may not change the model.
+        made: called when variables of the model's metrics have been made.
+        probes: those of an X-ray.
+
+    Attributes:
+        known: Slot -> scalar of what is known beside the updates.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        batch: Any,
+        guarded: bool,
+        made: Callable[[], None],
+        probes: Probes | None,
+    ) -> None:
+        self._probes = probes
+        self._parts: list[dict[Slot, Any]] = []
+        self.known = _examples(batch)
+        self.tapes = Tapes()
+        self.ledger = Ledger(model, made)
+        self._model = model
+        self._batch = batch
+        self._guarded = guarded
+        self._names = subjects(model)
+        self._scaled: dict[int, tuple[Any, Any]] = {}
+
+    def hooks(self) -> Iterator[Hook]:
+        """Yields the instance attributes that must stand during the step."""
+        yield from self.ledger.hooks()
+        if self._probes is not None:
+            yield from self._probes.hooks()
+
+    def picture(self) -> Picture:
+        """Returns what the X-ray has measured, at the end of the step."""
+        if self._probes is None:
+            return Picture()
+        self._probes.after()
+        self._probes.fields(self.ledger.fields)
+        self._probes.examples(self.ledger.examples)
+        if len(self._parts) == 1:
+            parts = {
+                slot.subject: value
+                for slot, value in self._parts[0].items()
+                if slot.signal == "loss_component"
+            }
+            weights = self._model.trainable_variables
+            self._probes.components(parts, weights)
+        return self._probes.picture
+
+    def scaled(self, loss: Any, factor: Any, result: Any) -> None:
+        """Takes that `result` is `loss` times `factor`; `None` = unscaled."""
+        if factor is not None:
+            self._scaled[id(result)] = loss, factor
+
+    def own(self) -> list[Any]:
+        """Returns the model's weights whose gradients no optimizer took."""
+        return self.tapes.rest(self._model.trainable_variables)
+
+    def update(
+        self,
+        optimizer: Any,
+        pairs: Sequence[tuple[Any, Any]],
+        state: Sequence[tuple[Any, Any, Any]],
+        blocked: Any,
+    ) -> Update:
+        """Returns what there is to say about an update.
+
+        Args:
+            optimizer: a `keras.Optimizer`; `None` where the step assigns its
+                weights itself.
+            pairs: gradient, or `None` for that of the tape, and variable.
+            state: variable, value at the step's start and now, of what the
+                step has assigned so far.
+            blocked: bool scalar, whether this step may change nothing any more.
+        """
+        handed, variables = zip(*pairs)
+        taken = self.tapes.take(variables, handed)
+        total, scale = self._loss(taken.targets)
+        gradients = [dense(g) for g in taken.gradients]
+        changed = taken.changed and optimizer is not None
+        got = list(map(dense, handed)) if changed else []
+        self._parts.append(self.ledger.take(total))
+        told = {**self.known, **rule.told(optimizer), **self._parts[-1]}
+        factor = rule.scale(optimizer) if scale is None else scale
+        told |= rule.applied(
+            optimizer, got or gradients, factor, variables, changed
+        )
+        names = list(map(self._name, variables))
+        if self._probes is not None:
+            self._probes.before(names, gradients, variables, scale)
+        step = Step(
+            loss=tf.reduce_sum(total),
+            gradients=gradients,
+            got=got,
+            scale=scale,
+            weights=[getattr(v, "_value", v) for v in variables],
+            state=[(before, now) for _, before, now in state],
+            batch=self._batch,
+            told=[tf.cast(value, tf.float32) for value in told.values()],
+            squared=rule.squares(optimizer),
+            skips=optimizer is not rule.inner(optimizer),
+            updates=rule.updates(optimizer),
+        )
+        slots = [*map(Slot, HEAD), *told]
+        slots += [Slot("variable_gradient_norm", name) for name in names]
+        slots += [Slot("variable_nonfinite", self._name(v)) for v, *_ in state]
+        verdict = judge(step, blocked, self._guarded)
+        return Update(rule.name(self._model, optimizer), tuple(slots), verdict)
+
+    def named(self, variable: Any) -> bool:
+        """Whether a variable is the model's."""
+        return key(variable) in self._names
+
+    def _name(self, variable: Any) -> str:
+        path = getattr(variable, "path", getattr(variable, "name", ""))
+        return self._names.get(key(variable), path)
+
+    def _loss(self, targets: Sequence[Any]) -> tuple[Any, Any]:
+        """Returns the loss that was differentiated, and its scale or `None`."""
+        scale, losses = None, []
+        for target in targets:
+            loss, factor = self._scaled.get(id(target), (target, None))
+            scale = factor if factor is not None else scale
+            losses.append(loss)
+        if (
+            not losses
+        ):  # gradients from elsewhere: only the model's own is known
+            losses = [self.ledger.total]
+        if len(losses) == 1:
+            return losses[0], scale
+        return tf.add_n([tf.reduce_sum(loss) for loss in losses]), scale
+
+
+def _examples(batch: Any) -> dict[Slot, Any]:
+    """How many there are in the batch: its first tensor's length."""
+    for leaf in tf.nest.flatten(batch):
+        if leaf is not None and tf.convert_to_tensor(leaf).shape.rank:
+            return {Slot("examples"): tf.shape(leaf)[0]}
+    return {}

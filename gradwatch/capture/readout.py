@@ -1,0 +1,136 @@
+"""The readout: from the device's variables to Blocks on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwatch.capture.album import Album
+from gradwatch.capture.clock import Clock
+from gradwatch.capture.ring import Ring
+from gradwatch.records import Block, Schema
+from gradwatch.signals import Slot
+
+__all__ = ["Readout"]
+
+_HOST = (Slot("step_time"), Slot("examples_per_second"))
+_XRAY = (Slot("xray_share"), Slot("xray_trace"))
+
+
+class Readout:
+    """Hands out what the device has measured; each reading once.
+
+    Args:
+        first_step: the batch number to go on from.
+        steps_per_execution: training batches of one execution.
+    """
+
+    def __init__(self, first_step: int, steps_per_execution: int) -> None:
+        self.ring = Ring(first_step)
+        self.clock = Clock()
+        self.album: Album | None = None
+        self.schema = Schema((), first_step)
+        self._first_step = self._read = first_step
+        self._executes = steps_per_execution
+        self._slots: tuple[Slot, ...] = ()
+        self._notes: dict[int, list[float]] = {}
+        self._held: int | None = None
+        self._lock = threading.Lock()
+
+    def start(self, step: int) -> None:
+        """Counts from `step` on; nothing was measured yet."""
+        self._first_step = self._read = step
+        self.schema = Schema((), step)
+        self.ring.start(step)
+        self.begin()
+
+    def open(self, slots: tuple[Slot, ...], album: Album | None) -> None:
+        """Takes what an everyday step measures, and where X-rays go."""
+        rare = (*_XRAY, *album.scalars) if album else ()
+        self.album, self._slots = album, slots
+        self.schema = Schema((*slots, *_HOST, *rare), self._first_step)
+        self.ring.open(len(slots), self._executes)
+
+    def begin(self) -> None:
+        """Training begins, or goes on."""
+        self.clock.begin(self._read, time.time())
+
+    @contextlib.contextmanager
+    def xray(self, step: int) -> Iterator[list[float]]:
+        """An X-ray of `step` is being taken; nothing from there on is read.
+
+        Yields:
+            A list to be filled: the share of X-rays in the executions' time so
+            far, and the seconds that tracing it took, NaN if it was traced
+            before.
+        """
+        note: list[float] = []
+        self._held = step
+        try:
+            yield note
+        finally:
+            self._notes[step] = note
+            self._held = None
+
+    def crowded(self, count: int) -> bool:
+        """Whether it must be read soon, after `count` batches."""
+        album = self.album
+        return count - self._read >= self.ring.capacity // 2 or (
+            album is not None and 2 * len(self._notes) >= album.capacity
+        )
+
+    def drain(self) -> Block | None:
+        """Returns the readings since the last call, `None` if there are none.
+
+        Any thread.
+        """
+        with self._lock:
+            if not self.ring.capacity:
+                return None
+            now = time.time()
+            held = self._held
+            count, _ = self.ring.progress()
+            if held is not None:
+                count = min(count, held)
+            if count <= self._read:
+                return None
+            first = max(self._read, count - self.ring.capacity)
+            self._read = count
+            return self._block(np.arange(first, count, dtype=np.int64), now)
+
+    def _block(self, steps: NDArray[np.int64], now: float) -> Block:
+        first, last = int(steps[0]), int(steps[-1]) + 1
+        shape = (len(steps), len(self.schema.slots))
+        values = np.full(shape, np.nan, np.float32)
+        everyday = len(self._slots)
+        values[:, :everyday] = self.ring.rows(first, last)
+        times = self.clock.times(steps, now)
+        values[:, everyday] = times.seconds
+        if Slot("examples") in self._slots:
+            examples = values[:, self._slots.index(Slot("examples"))]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rate = examples / times.seconds
+            values[:, everyday + 1] = np.where(times.seconds > 0, rate, np.nan)
+        xray = np.zeros(len(steps), np.bool_)
+        histograms: Mapping[Slot, Any] = {}
+        if self.album is not None:
+            pictures = self.album.read(first, last)
+            rare = everyday + len(_HOST)
+            for row, step in enumerate(pictures.steps.tolist()):
+                xray[step - first] = True
+                note = self._notes.pop(step, [])
+                values[step - first, rare : rare + len(note)] = note
+                values[step - first, rare + len(_XRAY) :] = pictures.scalars[
+                    row
+                ]
+            slots = self.album.histograms
+            histograms = {
+                slot: pictures.histograms[:, i] for i, slot in enumerate(slots)
+            }
+        return Block(steps, times.ended, values, xray, histograms)

@@ -1,0 +1,109 @@
+"""One update of weights in a step, and the reading of all of them.
+
+Most steps have one. A step with several optimizers, or one that applies
+several times, has several; its reading is then about all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from gradwatch.capture.verdict import HEAD, Verdict
+from gradwatch.signals import Slot
+
+__all__ = ["Update", "reading"]
+
+_FLAGS = HEAD[2:]
+_LEDGER = ("loss_component", "raw_loss_component")
+_OWN = ("gradient_norm", "applied_gradient_norm", "learning_rate")
+
+
+class Update(NamedTuple):
+    """What was found about one update.
+
+    Attributes:
+        optimizer: its name: the model's attribute that holds it, or its own.
+        slots: what `verdict.values` are.
+        verdict: see there.
+    """
+
+    optimizer: str
+    slots: tuple[Slot, ...]
+    verdict: Verdict
+
+
+def reading(updates: Sequence[Update]) -> tuple[tuple[Slot, ...], Any]:
+    """Returns the slots and values of the step's row.
+
+    Of several updates: the loss is the sum over optimizers, each with the mean
+    of its updates' losses; it is a part of the ledger under the optimizer's
+    name, and its own parts stand below it. Norms are the largest of the
+    updates of a variable, and the global norm is over these. Of what optimizers
+    say of themselves the first is taken.
+
+    Args:
+        updates: one or more, in the order in which they were applied.
+
+    Returns:
+        The slots, and float32 `[len(slots)]`.
+    """
+    if len(updates) == 1:
+        return updates[0].slots, updates[0].verdict.values
+    each = [_named(update) for update in updates]
+    found: dict[Slot, list[Any]] = {}
+    for values in each:
+        for slot, value in values.items():
+            found.setdefault(slot, []).append(value)
+    row = {Slot(signal): tf.zeros(()) for signal in HEAD}
+    row |= {slot: _combined(slot, values) for slot, values in found.items()}
+    tops = [Slot("loss_component", name) for name in _names(updates)]
+    row[Slot("loss")] = tf.add_n([row[slot] for slot in tops])
+    norms = [v for s, v in row.items() if s.signal == "variable_gradient_norm"]
+    wide = tf.cast(tf.stack([0.0, *norms]), tf.float64)
+    row[Slot("gradient_norm")] = tf.cast(tf.norm(wide), tf.float32)
+    kept = tf.reduce_all(tf.stack([u.verdict.allowed for u in updates]))
+    applied = row[Slot("update_applied")] * tf.cast(kept, tf.float32)
+    row[Slot("update_applied")] = applied
+    return tuple(row), tf.stack(list(row.values()))
+
+
+def _names(updates: Sequence[Update]) -> list[str]:
+    return list(dict.fromkeys(update.optimizer for update in updates))
+
+
+def _named(update: Update) -> dict[Slot, Any]:
+    """An update's values, those of the run under the optimizer's name."""
+    name = update.optimizer
+    values: dict[Slot, Any] = {}
+    for slot, value in zip(
+        update.slots,
+        tf.unstack(update.verdict.values, len(update.slots)),
+        strict=True,
+    ):
+        if slot.signal in _LEDGER:
+            values[Slot(slot.signal, f"{name}/{slot.subject}")] = value
+        elif slot == Slot("loss"):
+            values[Slot("loss_component", name)] = value
+        else:
+            if slot.signal in _OWN:
+                values[Slot(f"optimizer_{slot.signal}", name)] = value
+            if slot.signal != "applied_gradient_norm":
+                values[slot] = value
+    return values
+
+
+def _combined(slot: Slot, values: list[Any]) -> Any:
+    if len(values) == 1:
+        return values[0]
+    if slot.signal in _LEDGER:
+        return tf.add_n(values) / len(values)
+    if slot.signal in _FLAGS or slot.signal.endswith(("_norm", "_nonfinite")):
+        together = tf.stack(values)
+        finite = tf.reduce_all(tf.math.is_finite(together))
+        # A maximum may pass over NaN, a sum does not.
+        most, sum_ = tf.reduce_max(together), tf.reduce_sum(together)
+        return tf.where(finite, most, sum_)
+    return values[0]

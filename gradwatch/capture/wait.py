@@ -1,0 +1,87 @@
+"""The time that a step waits for its data.
+
+Keras' loop takes the next batch inside of the train function, in the part of it
+that XLA never compiles. While that part is traced, iterators' `get_next` is
+hooked, for the thread that traces it only. Read in Keras 3.15.1:
+`backend/tensorflow/trainer.py` (multi_step_on_iterator); in tensorflow 2.21:
+`python/data/ops/iterator_ops.py` (OwnedIterator).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.data.ops.iterator_ops import OwnedIterator
+
+__all__ = ["Wait"]
+
+_METHODS = ("get_next", "get_next_as_optional")
+_lock = threading.Lock()
+_waits: dict[int, Wait] = {}
+_originals: dict[str, Any] = {}
+
+
+class Wait:
+    """Seconds that the last batch was waited for.
+
+    Attributes:
+        measured: whether it is known: the loop took its batches from a
+            `tf.data` iterator, as Keras' own does for every kind of data.
+    """
+
+    def __init__(self) -> None:
+        self.measured = False
+        with tf.init_scope():
+            self._seconds = tf.Variable(
+                0.0, trainable=False, name="gradwatch_wait"
+            )
+
+    def seconds(self) -> Any:
+        """In the graph: float32 scalar."""
+        return self._seconds.read_value()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """What this thread traces meanwhile measures its waiting."""
+        with _lock:
+            if not _waits:
+                for name in _METHODS:
+                    _originals[name] = vars(OwnedIterator)[name]
+                    setattr(OwnedIterator, name, _timed(_originals[name]))
+            _waits[threading.get_ident()] = self
+        try:
+            yield
+        finally:
+            with _lock:
+                del _waits[threading.get_ident()]
+                if not _waits:
+                    for name, original in _originals.items():
+                        setattr(OwnedIterator, name, original)
+
+    def take(self, call: Any) -> Any:
+        """Returns what `call` does, and measures how long it takes."""
+        self.measured = True
+        began = tf.timestamp()
+        with tf.control_dependencies([began]):
+            batch = call()
+        tensors = tf.nest.flatten(batch, expand_composites=True)
+        with tf.control_dependencies([t for t in tensors if tf.is_tensor(t)]):
+            seconds = tf.timestamp() - began
+        self._seconds.assign(tf.cast(seconds, tf.float32))
+        return batch
+
+
+def _timed(original: Any) -> Any:
+    @functools.wraps(original)
+    def get_next(self: Any) -> Any:
+        wait = _waits.get(threading.get_ident())
+        if wait is None:
+            return original(self)
+        return wait.take(functools.partial(original, self))
+
+    return get_next

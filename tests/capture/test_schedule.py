@@ -1,0 +1,74 @@
+"""When X-rays are taken, and that they keep their budget."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gradwatch.capture.schedule import FIRST, Schedule
+
+
+def _run(
+    schedule: Schedule,
+    steps: int,
+    everyday: float = 0.01,
+    xray: float = 0.03,
+    executes: int = 1,
+    traced: bool = True,
+) -> list[int]:
+    """Returns the steps with an X-ray of a run with these durations."""
+    taken: list[int] = []
+    for step in range(0, steps, executes):
+        if not schedule.due(step):
+            schedule.executed(step, everyday)
+            continue
+        schedule.taken(step, None if traced and not taken else xray)
+        taken.append(step)
+    return taken
+
+
+def test_planned_steps() -> None:
+    """Early steps and multiples, never the very first step."""
+    taken = _run(Schedule(200, 1.0), 1001)
+    assert taken == [*FIRST, 200, 400, 600, 800, 1000]
+
+
+def test_executions_of_several_steps() -> None:
+    """The first execution at or after a planned step is one."""
+    taken = _run(Schedule(200, 1.0), 1001, executes=32)
+    assert taken == [32, 64, 128, 224, 416, 608, 800]
+
+
+def test_zero_is_never() -> None:
+    """Without a cadence nothing is ever due."""
+    assert _run(Schedule(0, 1.0), 1000) == []
+
+
+@pytest.mark.parametrize("budget", [0.001, 0.02, 0.3])
+@pytest.mark.parametrize("xray", [0.0101, 0.05, 2.0])
+def test_the_share_stays_below_the_budget(budget: float, xray: float) -> None:
+    """However dear an X-ray is, its share stays below; most is made of it."""
+    schedule = Schedule(50, budget)
+    steps = 40_000
+    taken = _run(schedule, steps, xray=xray, traced=False)
+    cost = len(taken) * (xray - 0.01)
+    time = steps * 0.01 + cost
+    # One that was taken before its cost was known may be too dear.
+    assert cost <= budget * time + (xray - 0.01) + 1e-6
+    assert schedule.share == pytest.approx(cost / time, rel=1e-6)
+    affordable = budget * time / (xray - 0.01)
+    assert len(taken) >= min(steps // 50, math.floor(affordable / 2), 700)
+
+
+def test_at_most_four_before_there_is_a_baseline() -> None:
+    """Where every step would be an X-ray, four are all until then."""
+    schedule = Schedule(1, 0.02)
+    taken = 0
+    for step in range(1, 100):
+        if schedule.due(step):
+            schedule.taken(step, 0.03)
+            taken += 1
+        else:
+            break
+    assert taken == 4
