@@ -1,17 +1,19 @@
 # `make demo` and `make test` set up everything they need in .venv.
 PYTHON ?= python3
+BENCH ?= --rounds 6 --seconds 8 --steps 0
 BIN := .venv/bin
 READY := .venv/.ready
 DEBIAN := prometheus prometheus-alertmanager chromium chromium-driver
 
-.PHONY: help demo test check format docs bench debian clean
+.PHONY: help demo test check format docs bench acceptance debian clean
 
 help:
 	@echo "make demo        two runs on real data: one healthy, one that turns NaN"
 	@echo "make test        all tests, once (Debian packages too, when root)"
 	@echo "make check       ruff, mypy, generated files are current"
 	@echo "make docs        write the generated parts of the documentation again"
-	@echo "make bench       what watching costs, against plain fit"
+	@echo "make bench       what watching costs, against plain fit: 20 minutes"
+	@echo "make acceptance  the same at length, first step, memory, long run: hours"
 
 $(READY): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
@@ -52,7 +54,10 @@ docs: $(READY)
 	$(BIN)/cog -r -P README.md CONTRIBUTING.md
 
 bench: $(READY)
-	$(BIN)/python -m tests.bench.overhead
+	$(BIN)/python -m tests.bench.overhead $(BENCH) --json build/bench.json
+
+acceptance: $(READY)
+	$(BIN)/python -m tests.acceptance
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

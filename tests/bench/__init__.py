@@ -1,1 +1,5 @@
-"""Measurements, never tests: `make bench`."""
+"""Measurements, never tests: `make bench` and `make acceptance`."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

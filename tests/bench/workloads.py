@@ -1,4 +1,4 @@
-"""The models and data that overhead is measured on."""
+"""The models and data that are measured. Without gradwatch: see `memory.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["WORKLOADS"]
+__all__ = ["WORKLOADS", "compiled", "deep"]
 
 _ROWS = 2048
 
@@ -73,6 +73,43 @@ def tiny() -> tuple[Any, Any]:
     return model, _dataset(x, y, 32)
 
 
+def embedding() -> tuple[Any, Any]:
+    """A table of 200,000 x 64, batch 64 x 32 ids: a sparse gradient."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 200_000, (_ROWS, 32))
+    y = random.integers(0, 10, _ROWS)
+    words = keras.layers.Embedding(200_000, 64)
+    pool = keras.layers.GlobalAveragePooling1D()
+    ids = keras.Input((32,), dtype="int64")
+    model = keras.Sequential([ids, words, pool, _head()])
+    return model, _dataset(x, y, 64)
+
+
+def deep(variables: int) -> tuple[Any, Any]:
+    """Many small dense layers, which hand gradients on as they are.
+
+    Args:
+        variables: how many the model shall have, an even number.
+    """
+    random = np.random.default_rng(0)
+    x = random.normal(size=(_ROWS, 16)).astype(np.float32)
+    y = random.integers(0, 10, _ROWS)
+    layers = [
+        keras.layers.Dense(16, kernel_initializer="orthogonal")
+        for _ in range(variables // 2 - 1)
+    ]
+    model = keras.Sequential([keras.Input((16,)), *layers, _head()])
+    return model, _dataset(x, y, 32)
+
+
+def compiled(model: Any, jit: bool = False, learning_rate: float = 1e-3) -> Any:
+    """Compiles a workload's model, with Adam, and returns it."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.Adam(learning_rate)
+    model.compile(optimizer, loss, jit_compile=jit)
+    return model
+
+
 def _head() -> Any:
     return keras.layers.Dense(10)
 
@@ -82,4 +119,5 @@ WORKLOADS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "cnn": cnn,
     "transformer": transformer,
     "tiny": tiny,
+    "embedding": embedding,
 }

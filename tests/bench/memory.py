@@ -1,0 +1,68 @@
+"""What watching takes of the host's memory, above plain `fit`.
+
+    python -m tests.bench.memory --repeats 5
+
+Each figure is that of a fresh process after the same number of steps. The plain
+one never imports gradwatch, so its modules count, too.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from tests.bench.command import command
+from tests.bench.figures import Report, versus
+from tests.bench.process import alone, status
+from tests.bench.workloads import compiled, deep
+
+__all__ = ["TARGET", "measure_all", "report"]
+
+TARGET = 50
+"""MB above plain `fit`."""
+
+
+def measure_all(
+    repeats: int = 5, variables: int = 1000, steps: int = 200
+) -> dict[str, Any]:
+    """Measures a model of so many variables; MB by arm."""
+    found: dict[str, list[float]] = {"plain": [], "watched": []}
+    for repeat in range(repeats):
+        print(f"memory, {1 + repeat} of {repeats}", file=sys.stderr)
+        for arm, taken in found.items():
+            taken.append(alone(_taken, variables, steps, arm == "watched"))
+    return {"variables": variables, "steps": steps, **found}
+
+
+def report(results: dict[str, Any]) -> Report:
+    """Returns a table of the memory taken."""
+    cells = ["memory", str(results["variables"]), str(results["steps"])]
+    head = ["", "variables", "steps"]
+    return versus(head, [(cells, results)], "MB", TARGET, np.subtract)
+
+
+def _taken(variables: int, steps: int, watched: bool) -> float:
+    model, data = deep(variables)
+    with tempfile.TemporaryDirectory() as logdir:
+        callbacks = []
+        if watched:
+            from gradwatch import GradWatch  # not in the plain process
+
+            callbacks = [GradWatch(logdir)]
+        compiled(model, learning_rate=1e-6).fit(
+            data,
+            steps_per_epoch=steps,
+            verbose=0,
+            shuffle=False,
+            callbacks=callbacks,
+        )
+        gc.collect()
+        return status("VmRSS") * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    command(measure_all, report, __doc__)
