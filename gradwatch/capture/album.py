@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from gradwatch.capture.variables import own_variable
 from gradwatch.capture.xray import Picture
 from gradwatch.signals import HISTOGRAM_EDGES, Slot
 
@@ -54,11 +55,13 @@ class Album:
         size = 4 * (len(scalars) + _BINS * len(histograms) + 1)
         self.capacity = min(_MOST, max(_LEAST, _BYTES // size))
         shape = [self.capacity, len(histograms), _BINS]
-        with tf.init_scope():
-            self._number = _variable(tf.zeros((), tf.int64))
-            self._steps = _variable(tf.fill([self.capacity], tf.int64.min))
-            self._scalars = _variable(tf.zeros([self.capacity, len(scalars)]))
-            self._histograms = _variable(tf.zeros(shape, tf.int32))
+        steps = np.full(self.capacity, np.iinfo(np.int64).min)
+        self._number = own_variable(np.int64(0), "xrays")
+        self._steps = own_variable(steps, "xray_steps")
+        none = np.zeros([self.capacity, len(scalars)], np.float32)
+        self._scalars = own_variable(none, "xray_scalars")
+        counts = np.zeros(shape, np.int32)
+        self._histograms = own_variable(counts, "xray_histograms")
 
     def write(self, step: Any, picture: Picture) -> list[Any]:
         """In the graph: keeps an X-ray.
@@ -94,7 +97,3 @@ class Album:
             np.asarray(tf.gather(self._scalars, chosen)),
             np.asarray(tf.gather(self._histograms, chosen)).astype(np.int64),
         )
-
-
-def _variable(value: Any) -> Any:
-    return tf.Variable(value, trainable=False, name="gradwatch_album")

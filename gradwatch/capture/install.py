@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from gradwatch.capture.album import Album
 from gradwatch.capture.anatomy import anatomy
+from gradwatch.capture.build import build_ahead
 from gradwatch.capture.loop import Loop
 from gradwatch.capture.optimizer import inner
 from gradwatch.capture.readout import Readout
@@ -141,7 +142,7 @@ class Capture:
         there meanwhile.
         """
         if not self._begun:
-            self._begin()
+            self._begin(iterator)
         began = time.perf_counter()
         album = self._readout.album
         if album is not None and self._schedule.due(self._next):
@@ -182,13 +183,14 @@ class Capture:
             return self._step.wait.listening()
         return nullcontext()
 
-    def _begin(self) -> None:
+    def _begin(self, iterator: Any) -> None:
         """Before the very first step: does it go on where another run ended?
 
         Keras' `BackupAndRestore` restores in its own `on_train_begin`, after
         ours maybe.
         """
         self._begun = True
+        build_ahead(self.model, iterator)
         count = int(inner(self.model.optimizer).iterations)
         if self._next == 0 and count > 0:
             step, self._resumed_from = self._watcher.resumed(count)

@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from gradwatch.capture.variables import own_variable
+
 __all__ = ["Ring"]
 
 _BYTES = 2 * 2**20
@@ -35,13 +37,8 @@ class Ring:
 
     def __init__(self, first_step: int) -> None:
         self.capacity = 0
-        with tf.init_scope():
-            self._status = tf.Variable(
-                [first_step, -1],
-                dtype=tf.int64,
-                trainable=False,
-                name="gradwatch_status",
-            )
+        start = np.array([first_step, -1], np.int64)
+        self._status = own_variable(start, "status")
         self.on_cpu = "CPU" in self._status.device
 
     def open(self, columns: int, steps_per_execution: int) -> None:
@@ -55,12 +52,8 @@ class Ring:
         self.capacity = max(
             2 * steps_per_execution, _BYTES // (4 * max(columns, 1))
         )
-        with tf.init_scope():
-            self._rows = tf.Variable(
-                tf.zeros([self.capacity, columns]),
-                trainable=False,
-                name="gradwatch_ring",
-            )
+        rows = np.zeros([self.capacity, columns], np.float32)
+        self._rows = own_variable(rows, "ring")
 
     def status(self) -> tuple[Any, Any]:
         """In the graph: `(count, latched)` as scalar int64 tensors."""

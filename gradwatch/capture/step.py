@@ -17,6 +17,7 @@ from gradwatch.capture.build import build_layers
 from gradwatch.capture.ring import Ring
 from gradwatch.capture.support import own_train_step
 from gradwatch.capture.trace import Trace
+from gradwatch.capture.variables import own_variable
 from gradwatch.capture.wait import Wait
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.signals import Slot
@@ -70,8 +71,7 @@ class WatchedStep:
         self._built = False
         self._blind = False
         self._several = steps_per_execution > 1
-        with tf.init_scope():
-            self._armed = tf.Variable(False, trainable=False)
+        self._armed = own_variable(False, "armed")
 
     def __call__(self, data: Any) -> Any:
         """Runs `model.train_step(data)`, watched. Keras calls this."""

@@ -18,6 +18,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
+from gradwatch.capture.variables import own_variable
+
 __all__ = ["Wait"]
 
 _METHODS = ("get_next", "get_next_as_optional")
@@ -36,10 +38,7 @@ class Wait:
 
     def __init__(self) -> None:
         self.measured = False
-        with tf.init_scope():
-            self._seconds = tf.Variable(
-                0.0, trainable=False, name="gradwatch_wait"
-            )
+        self._seconds = own_variable(0.0, "wait")
 
     def seconds(self) -> Any:
         """In the graph: float32 scalar."""
