@@ -10,18 +10,30 @@ the same; then a bad very first step is not kept out of them. Read in Keras
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras.src import backend
 
-from gradwatch.capture.hooks import unheard
+from gradwatch.capture.hooks import listening, not_measured, unheard
 from gradwatch.capture.support import is_custom
 
 __all__ = ["build_ahead", "build_layers", "build_loss", "build_metrics"]
 
 
-def build_ahead(model: Any, iterator: Any) -> None:
+class _Asks:
+    """Hears of `component`s in functions that are traced only now."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def inner(self, graph: Any, what: str) -> None:
+        """See `Listener`."""
+        self._say(not_measured(what))
+
+
+def build_ahead(model: Any, iterator: Any, say: Callable[[str], None]) -> None:
     """Makes the optimizer's variables, and those of metrics, before a trace.
 
     A `tf.function` whose first trace makes variables is traced a second time
@@ -32,10 +44,12 @@ def build_ahead(model: Any, iterator: Any) -> None:
     Args:
         model: a compiled model.
         iterator: where `fit` takes its batches.
+        say: tells the user what cannot be measured.
     """
     if is_custom(model) or not all(la.built for la in model._flatten_layers()):
         return
-    with contextlib.suppress(Exception):
+    asks: Any = _Asks(say)
+    with contextlib.suppress(Exception), listening(asks):
         _build_metrics_ahead(model, iterator)
         optimizer = model.optimizer
         if not optimizer.built:

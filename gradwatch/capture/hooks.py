@@ -25,7 +25,13 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 from gradwatch.capture.attributes import Hook
 from gradwatch.components import LISTENERS
 
-__all__ = ["Listener", "listening", "overrides", "unheard"]
+__all__ = [
+    "Listener",
+    "listening",
+    "not_measured",
+    "overrides",
+    "unheard",
+]
 
 
 class Listener(Protocol):
@@ -45,6 +51,14 @@ class Listener(Protocol):
 
     def inner(self, graph: Any, what: str) -> Listener | None:
         """Whom `what` concerns, called in a graph inside of the own one."""
+
+
+def not_measured(what: str) -> str:
+    """Returns what to say of `what` in a graph inside of the step's own."""
+    return (
+        f"`{what}` inside of a `tf.function`, a loop, a branch or a "
+        "recomputed part is not measured: its tensors exist only there."
+    )
 
 
 _lock = threading.RLock()

@@ -190,7 +190,7 @@ class Capture:
         ours maybe.
         """
         self._begun = True
-        build_ahead(self.model, iterator)
+        build_ahead(self.model, iterator, self._step.say)
         count = int(inner(self.model.optimizer).iterations)
         if self._next == 0 and count > 0:
             step, self._resumed_from = self._watcher.resumed(count)

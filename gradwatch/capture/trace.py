@@ -20,7 +20,12 @@ from gradwatch.capture import optimizer as rule
 from gradwatch.capture.album import Album
 from gradwatch.capture.attributes import Hook, hooked
 from gradwatch.capture.build import build_metrics
-from gradwatch.capture.hooks import Listener, listening, overrides
+from gradwatch.capture.hooks import (
+    Listener,
+    listening,
+    not_measured,
+    overrides,
+)
 from gradwatch.capture.measure import Measure
 from gradwatch.capture.ring import Ring
 from gradwatch.capture.state import StateAtStart, state_variables
@@ -108,10 +113,7 @@ class Trace:
 
     def inner(self, graph: Any, what: str) -> Listener | None:
         """See `Listener`."""
-        self._step.say(
-            f"`{what}` inside of a `tf.function`, a loop, a branch or a "
-            "recomputed part is not measured: its tensors exist only there."
-        )
+        self._step.say(not_measured(what))
         return None
 
     def component(self, name: str, value: Any, weight: Any) -> None:
