@@ -73,20 +73,18 @@ def find_predecessor(logdir: Path, name: str) -> Predecessor | None:
             over.
         name: the run's name.
     """
-    newest: Mapping[str, Any] | None = None
+    newest: Predecessor | None = None
+    start = -math.inf
     for path in logdir.glob(f"{name}-*/{_FILE}"):
         try:
             state = json.loads(path.read_bytes())
             known = state["run"]["name"] == name and state["steps"] > 0
-            if known and (not newest or _start(state) > _start(newest)):
-                newest = state
+            if known and float(state["run"]["start"]) > start:
+                newest = _predecessor(state)
+                start = float(state["run"]["start"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return None if newest is None else _predecessor(newest)
-
-
-def _start(state: Mapping[str, Any]) -> float:
-    return float(state["run"]["start"])
+    return newest
 
 
 def _predecessor(state: Mapping[str, Any]) -> Predecessor | None:

@@ -60,6 +60,8 @@ class Clock:
     def mark(self, count: int, now: float) -> None:
         """`count` batches had finished at `now`."""
         with self._lock:
+            if len(self._marks) > 1 and self._marks[-1].batches == count:
+                self._marks.pop()
             self._marks.append(_Mark(count, now, self._busy))
 
     def times(self, steps: NDArray[np.int64], now: float) -> Times:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 from keras.src.optimizers.base_optimizer import BaseOptimizer
+from tensorflow.python import pywrap_tfe
 
 from gradwatch.capture.attributes import Hook
 from gradwatch.components import LISTENERS
@@ -39,6 +40,9 @@ class Listener(Protocol):
 
     def component(self, name: str, value: Any, weight: Any) -> None:
         """`component(name, value, weight)` was called."""
+
+    def entered(self) -> None:
+        """A tape begins to record, and no other one does."""
 
     def gradient(self, call: Any, target: Any, sources: Any) -> Any:
         """Instead of `tape.gradient(target, sources)`, which `call()` does."""
@@ -99,6 +103,7 @@ def _replace() -> None:
     LISTENERS.append(_component)
     hooks = {"apply": _apply, "scale_loss": _scale_loss}
     owners = [(tf.GradientTape, "gradient", _gradient)]
+    owners += [(tf.GradientTape, "__enter__", _enter)]
     for name, hook in hooks.items():
         owners += [(c, name, hook) for c in _classes() if name in vars(c)]
     for owner, name, hook in owners:
@@ -180,6 +185,17 @@ def _component(name: str, value: Any, weight: Any) -> None:
         listener.component(name, value, weight)
 
 
+def _enter(original: Any) -> Any:
+    def enter(self: Any) -> Any:
+        alone = pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+        listener = _listener("tf.GradientTape") if alone else None
+        if listener is not None:
+            listener.entered()
+        return original(self)
+
+    return enter
+
+
 def _gradient(original: Any) -> Any:
     def gradient(
         self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
@@ -207,8 +223,10 @@ def _scale_loss(original: Any) -> Any:
 
 
 def _apply(original: Any) -> Any:
-    def apply(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
-        call = functools.partial(original, self)
+    def apply(
+        self: Any, grads: Any, trainable_variables: Any = None, **more: Any
+    ) -> Any:
+        call = functools.partial(original, self, **more)
         listener = _listener("optimizer.apply")
         if listener is None:
             return call(grads, trainable_variables)

@@ -97,6 +97,7 @@ class Capture:
         self._fresh = True
         self._next = first_step
         self._begun = False
+        self._another_fit = True  # maybe with data of another kind
         self._resumed_from = ""
         self._unsynced = 0
         self._synced = self._ended = 0.0
@@ -105,8 +106,9 @@ class Capture:
 
     def install(self) -> None:
         """Puts the tap into the model."""
-        self._readout.ring.release_latch()
+        self._readout.ring.release_latch(watched=True)
         self._readout.begin()
+        self._another_fit = True
         self.tap.installed = time.monotonic_ns()
         self.model.train_function = self.tap
 
@@ -122,6 +124,7 @@ class Capture:
 
     def uninstall(self) -> None:
         """Puts the original function object back, if ours still stands."""
+        self._readout.ring.release_latch(watched=False)
         if self.model.train_function is self.tap:
             self.model.train_function = self.original
 
@@ -132,6 +135,9 @@ class Capture:
 
     def drain(self) -> Block | None:
         """Returns the readings since the last call, see `Readout.drain`."""
+        ring = self._readout.ring
+        if self.tap.always and ring.capacity and ring.progress()[1] >= 0:
+            self.model.stop_training = True  # a `tf.function` tells nobody
         return self._readout.drain()
 
     def execute(self, iterator: Any) -> Any:
@@ -150,8 +156,9 @@ class Capture:
         fresh = self._everyday is None
         if fresh:
             self._everyday = self.model._make_function(self._step)
-        with self._hears(fresh):
+        with self._hears(fresh or self._another_fit):
             logs = self._everyday(iterator)
+        self._another_fit = False
         now = time.time()
         seconds = self._ran(began)
         if not self._fresh:
@@ -191,7 +198,8 @@ class Capture:
         """
         self._begun = True
         build_ahead(self.model, iterator, self._step.say)
-        count = int(inner(self.model.optimizer).iterations)
+        optimizer = inner(self.model.optimizer)
+        count = int(optimizer.iterations) if optimizer is not None else 0
         if self._next == 0 and count > 0:
             step, self._resumed_from = self._watcher.resumed(count)
             self._next = step
@@ -268,7 +276,7 @@ class Capture:
     ) -> None:
         """The first trace has found out what there is to measure."""
         album = None
-        if self._schedule.every_steps:
+        if self._schedule.every_steps and not self._step.draws:
             album = Album(*planned(self.model, slots, fields))
             self._step.album = album
         self._readout.open(slots, album)

@@ -1,8 +1,9 @@
 """A loop of the user's own: where its steps begin and end.
 
-A step ends when the first optimizer seen has been applied, or with
-`with watch.step()`. A `tf.function` of the user's is measured in its own graph
-and for good: it keeps what was traced into it.
+A step begins with its first tape and ends when the first optimizer seen has
+been applied; or it is what `with watch.step()` bounds. A `tf.function` of the
+user's is measured in its own graph and for good: it keeps what was traced into
+it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ class Loop:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """The thread is heard meanwhile."""
-        self._open()
         try:
             with listening(self):
                 yield
@@ -75,8 +75,13 @@ class Loop:
         return self._graphs.setdefault(graph, Loop(self._step, self._ended))
 
     def component(self, name: str, value: Any, weight: Any) -> None:
-        """See `Listener`."""
-        self._open().component(name, value, weight)
+        """See `Listener`; outside of a step it is a validation, say."""
+        if self._trace is not None:
+            self._trace.component(name, value, weight)
+
+    def entered(self) -> None:
+        """See `Listener`: a step begins where its first tape does."""
+        self._open()
 
     def gradient(self, call: Any, target: Any, sources: Any) -> Any:
         """See `Listener`."""
@@ -96,7 +101,7 @@ class Loop:
         return result
 
     def _open(self) -> Trace:
-        """The step that is going on; eagerly it began when the last ended."""
+        """The step that is going on."""
         if self._trace is None:
             self._began = time.perf_counter()
             self._trace = Trace(self._step, None)
@@ -108,4 +113,3 @@ class Loop:
         self._trace = None
         if tf.executing_eagerly():
             self._ended(time.perf_counter() - self._began)
-            self._open()

@@ -60,6 +60,7 @@ class Ledger:
     def __init__(self, model: Any, made: Callable[[], None]) -> None:
         self._model = model
         self._made = made
+        self._graph = _graph()
         self.total: Any = None
         self.fields: dict[str, Any] = {}
         self.examples: Any = None
@@ -106,12 +107,13 @@ class Ledger:
         values: dict[Slot, Any] = {}
         for parent, names in self._children.items():
             children = {f"{parent}/{n}": _added(p) for n, p in names.items()}
-            if parent in tops:
+            if parent in parts:
                 rest = _rest(tops[parent].value, children)
                 children[f"{parent}/{UNEXPLAINED}"] = rest
                 values |= _slots(children)
             else:  # its layer adds no loss; the total may hold it all the same
                 tops |= children
+                self._exact = False
         if tops and not (self._exact and total is self.total):
             tops[UNEXPLAINED] = _rest(total, tops)
         self._parts, self._added, self._children = {}, {}, {}
@@ -121,8 +123,14 @@ class Ledger:
         family = self._children.setdefault(parent, {})
         family.setdefault(name, []).append(part)
 
+    def _here(self) -> bool:
+        """Whether tensors made now can be read at the step's end."""
+        return _graph() is self._graph
+
     def _compute_loss(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         loss = original(*args, **kwargs)
+        if not self._here():
+            return loss
         names = ("inputs", "targets", "predictions", "sample_weights")
         keys = ("x", "y", "y_pred", "sample_weight")
         given = dict(zip(keys, args)) | kwargs
@@ -134,6 +142,8 @@ class Ledger:
 
     def _compiled(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         """Instead of `CompileLoss.call`: looks at each output's loss."""
+        if not self._here():
+            return original(*args, **kwargs)
         compiled = self._model._compile_loss
         build_loss(self._model, original, args, kwargs)
         self._made()
@@ -195,6 +205,8 @@ class Ledger:
     def _layers(self, original: Any) -> Any:
         """Instead of `_get_regularization_losses`, asked last by `losses`."""
         found = original()
+        if not self._here():
+            return found
         self._added = {}  # not twice where `losses` is asked for twice
         variables = [v for v in self._model.trainable_weights if v.regularizer]
         for variable, loss in zip(variables, found, strict=True):
@@ -218,6 +230,8 @@ def _reduced(
     extra = (value.shape.rank or 0) - (like.shape.rank or 0)
     if extra > 0:
         value = tf.reduce_mean(value, list(range(-extra, 0)))
+    if value.shape.rank and not _alike(value, like):
+        value = tf.reduce_mean(value)  # one of each class, say
     value = tf.cast(value, like.dtype) + tf.zeros_like(like)
     masks = [backend.get_keras_mask(t) for t in (p, each[-1])]
     known = [tf.cast(m, tf.bool) for m in masks if m is not None]
@@ -227,6 +241,21 @@ def _reduced(
             value, sample_weight, mask, loss.reduction, loss.dtype
         )
     )
+
+
+def _alike(value: Any, like: Any) -> bool:
+    """Whether two tensors may have the same shape, `[batch, ...]`."""
+    if value.shape.rank != like.shape.rank:
+        return False
+    # A batch of unknown size is no dimension that is known elsewhere.
+    return all(a == b for a, b in zip(value.shape, like.shape))
+
+
+def _graph() -> Any:
+    """The graph that is being built, `None` eagerly."""
+    if tf.executing_eagerly():
+        return None
+    return tf.compat.v1.get_default_graph()
 
 
 def _calling_layer() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from gradwatch.capture import optimizer as rule
@@ -21,7 +22,9 @@ from gradwatch.capture.verdict import HEAD, Step, dense, judge
 from gradwatch.capture.xray import Picture, Probes
 from gradwatch.signals import Slot
 
-__all__ = ["Measure"]
+__all__ = ["Measure", "draws"]
+
+_DRAWS = ("Random", "TruncatedNormal", "Multinomial")
 
 
 class Measure:
@@ -48,6 +51,7 @@ class Measure:
     ) -> None:
         self._probes = probes
         self._parts: list[dict[Slot, Any]] = []
+        self._optimizers: list[Any] = []
         self.known = _examples(batch)
         self.tapes = Tapes()
         self.ledger = Ledger(model, made)
@@ -55,7 +59,7 @@ class Measure:
         self._batch = batch
         self._guarded = guarded
         self._names = subjects(model)
-        self._scaled: dict[int, tuple[Any, Any]] = {}
+        self._scaled: dict[int, tuple[Any, Any, Any]] = {}
 
     def hooks(self) -> Iterator[Hook]:
         """Yields the instance attributes that must stand during the step."""
@@ -83,7 +87,7 @@ class Measure:
     def scaled(self, loss: Any, factor: Any, result: Any) -> None:
         """Takes that `result` is `loss` times `factor`; `None` = unscaled."""
         if factor is not None:
-            self._scaled[id(result)] = loss, factor
+            self._scaled[id(result)] = loss, factor, result
 
     def own(self) -> list[Any]:
         """Returns the model's weights whose gradients no optimizer took."""
@@ -115,10 +119,9 @@ class Measure:
         self._parts.append(self.ledger.take(total))
         told = {**self.known, **rule.told(optimizer), **self._parts[-1]}
         factor = rule.scale(optimizer) if scale is None else scale
-        told |= rule.applied(
-            optimizer, got or gradients, factor, variables, changed
-        )
-        names = list(map(self._name, variables))
+        raw = handed if changed else taken.gradients
+        told |= rule.applied(optimizer, raw, factor, variables, changed)
+        names = list(map(self.name, variables))
         if self._probes is not None:
             self._probes.before(names, gradients, variables, scale)
         step = Step(
@@ -136,29 +139,39 @@ class Measure:
         )
         slots = [*map(Slot, HEAD), *told]
         slots += [Slot("variable_gradient_norm", name) for name in names]
-        slots += [Slot("variable_nonfinite", self._name(v)) for v, *_ in state]
+        slots += [Slot("variable_nonfinite", self.name(v)) for v, *_ in state]
         verdict = judge(step, blocked, self._guarded)
-        return Update(rule.name(self._model, optimizer), tuple(slots), verdict)
+        return Update(self._called(optimizer), tuple(slots), verdict)
 
     def named(self, variable: Any) -> bool:
         """Whether a variable is the model's."""
         return key(variable) in self._names
 
-    def _name(self, variable: Any) -> str:
+    def name(self, variable: Any) -> str:
+        """Returns what a variable is reported under."""
         path = getattr(variable, "path", getattr(variable, "name", ""))
         return self._names.get(key(variable), path)
+
+    def _called(self, optimizer: Any) -> str:
+        """A name of its own for each optimizer of the step."""
+        if optimizer not in self._optimizers:
+            self._optimizers.append(optimizer)
+        names = [rule.name(self._model, known) for known in self._optimizers]
+        place = self._optimizers.index(optimizer)
+        before = names[:place].count(names[place])
+        return f"{names[place]}#{before + 1}" if before else names[place]
 
     def _loss(self, targets: Sequence[Any]) -> tuple[Any, Any]:
         """Returns the loss that was differentiated, and its scale or `None`."""
         scale, losses = None, []
         for target in targets:
-            loss, factor = self._scaled.get(id(target), (target, None))
+            known = self._scaled.get(id(target), (target, None, None))
+            loss, factor, _ = known
             scale = factor if factor is not None else scale
             losses.append(loss)
-        if (
-            not losses
-        ):  # gradients from elsewhere: only the model's own is known
-            losses = [self.ledger.total]
+        if not losses:  # gradients from elsewhere
+            total = self.ledger.total
+            losses = [tf.zeros(()) if total is None else total]
         if len(losses) == 1:
             return losses[0], scale
         return tf.add_n([tf.reduce_sum(loss) for loss in losses]), scale
@@ -167,6 +180,21 @@ class Measure:
 def _examples(batch: Any) -> dict[Slot, Any]:
     """How many there are in the batch: its first tensor's length."""
     for leaf in tf.nest.flatten(batch):
-        if leaf is not None and tf.convert_to_tensor(leaf).shape.rank:
+        if isinstance(leaf, tf.Tensor | np.ndarray) and len(leaf.shape):
             return {Slot("examples"): tf.shape(leaf)[0]}
     return {}
+
+
+def draws(graph: Any) -> bool:
+    """Whether a graph draws seeded numbers whose state is its own.
+
+    Each function that they are traced into has a stream of its own; Keras'
+    seed generators keep theirs in a variable.
+    """
+    for op in graph.get_operations():
+        stateful = op.op_def is not None and op.op_def.is_stateful
+        if stateful and op.type.startswith(_DRAWS):
+            names = [n for n in ("seed", "seed2") if n in op.node_def.attr]
+            if any(op.get_attr(name) for name in names):
+                return True
+    return False

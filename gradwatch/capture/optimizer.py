@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gradwatch.capture.verdict import dense
 from gradwatch.signals import Slot
 
 __all__ = [
@@ -116,7 +117,7 @@ def applied(
 
     Args:
         optimizer: says how it collects and clips.
-        gradients: G dense tensors that it gets.
+        gradients: G tensors or `tf.IndexedSlices` that it gets.
         factor: float32 scalar that it divides them by, or `None`.
         variables: their `keras.Variable`s.
         changed: whether they are not what the tape gave.
@@ -130,10 +131,12 @@ def applied(
         changed or rule.gradient_accumulation_steps or _clips(rule)
     ):
         return {}
-    wide = [tf.cast(g, tf.float64) for g in gradients]
+    steps = rule.gradient_accumulation_steps
+    # Slices are collected as what they stand for.
+    plain = map(tf.convert_to_tensor if steps else dense, gradients)
+    wide = [tf.cast(g, tf.float64) for g in plain]
     if factor is not None:
         wide = [g / tf.cast(factor, tf.float64) for g in wide]
-    steps = rule.gradient_accumulation_steps
     if not steps:
         return {Slot("applied_gradient_norm"): _clipped_norm(rule, wide)}
     collected = [

@@ -129,6 +129,8 @@ class Readout:
                 values[step - first, rare + len(_XRAY) :] = pictures.scalars[
                     row
                 ]
+            # Those of X-rays that never arrived.
+            self._notes = {s: n for s, n in self._notes.items() if s >= last}
             slots = self.album.histograms
             histograms = {
                 slot: pictures.histograms[:, i] for i, slot in enumerate(slots)

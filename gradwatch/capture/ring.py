@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 
 from gradwatch.capture.variables import own_variable
 
-__all__ = ["Ring"]
+__all__ = ["RELEASED", "Ring"]
 
+RELEASED = -1
+"""The latch before a bad step."""
+
+_UNUSED = -2  # nobody watches: a bad step is kept out, and no latch is set
 _BYTES = 2 * 2**20
 
 
@@ -24,8 +28,8 @@ class Ring:
     """Rows of float32 `[capacity, K]` and the counters that guard them.
 
     `status` is int64 `[2]`: the number of training batches seen, and the batch
-    at which the latch was set (-1 = not set). It is there from the beginning,
-    rows are once `open` was called.
+    at which the latch was set (negative = not set). It is there from the
+    beginning, rows are once `open` was called.
 
     Args:
         first_step: the batch number to go on from.
@@ -98,6 +102,11 @@ class Ring:
         """On the host: the next batch is number `step`."""
         self._status[0].assign(step)
 
-    def release_latch(self) -> None:
-        """On the host: lets the next `fit` train again."""
-        self._status[1].assign(-1)
+    def release_latch(self, watched: bool) -> None:
+        """On the host: lets training go on.
+
+        Args:
+            watched: whether somebody will see that the latch is set again; what
+                was traced into a function of the user's stays there.
+        """
+        self._status[1].assign(RELEASED if watched else _UNUSED)

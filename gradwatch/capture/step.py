@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from gradwatch.capture.album import Album
 from gradwatch.capture.build import build_layers
+from gradwatch.capture.measure import draws
 from gradwatch.capture.ring import Ring
 from gradwatch.capture.support import own_train_step
 from gradwatch.capture.trace import Trace
@@ -48,6 +49,7 @@ class WatchedStep:
         late: weights that the forward pass assigns; found at the end of a
             trace, too late to be read at its start. The next trace does.
         wait: how long the step has waited for its batch.
+        draws: whether it draws numbers whose state no variable holds.
         album: takes X-rays, `None` where there are none.
     """
 
@@ -64,6 +66,7 @@ class WatchedStep:
         self.ring = ring
         self.wait = Wait()
         self.late: list[Any] = []
+        self.draws = False
         self.album: Album | None = None
         self._opened = opened
         self._slots: tuple[Slot, ...] = ()
@@ -128,12 +131,24 @@ class WatchedStep:
         """
         if not self._slots:
             self._slots = slots
+            self._look_for_draws()
             self._opened(slots, fields)
         if slots == self._slots:
             return values
         places = {slot: i for i, slot in enumerate(slots)}
         order = [places.get(slot, len(slots)) for slot in self._slots]
         return tf.gather(tf.concat([values, [float("nan")]], 0), order)
+
+    def _look_for_draws(self) -> None:
+        if tf.executing_eagerly():
+            return
+        self.draws = draws(tf.compat.v1.get_default_graph())
+        if self.draws:
+            self.say(
+                "The step draws numbers with `tf.random` and a seed: their "
+                "stream would be another one in an X-ray, so none are taken. "
+                "`keras.random` with a `SeedGenerator` has no such limit."
+            )
 
     def say(self, what: str) -> None:
         """Tells the user once what cannot be measured."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
 
 from gradwatch.errors import GradWatchError, UnsupportedError, expected
 
@@ -95,10 +96,24 @@ def own_train_step(model: Any) -> Any:
     be measured any more; it is traced again inside of Keras' own.
     """
     train_step = model.train_step
-    return getattr(train_step, "python_function", train_step)
+    plain = getattr(train_step, "python_function", train_step)
+    if plain is not train_step and train_step._autograph:
+        enabled = ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED)
+        return tf.__internal__.autograph.tf_convert(plain, enabled)
+    return plain
 
 
 def _check_step(model: Any) -> None:
+    make = getattr(type(model).make_train_function, "__module__", "")
+    if make != "keras.src.backend.tensorflow.trainer":
+        raise UnsupportedError(
+            expected(
+                "make_train_function",
+                "Keras' own",
+                f"{type(model).__name__}.make_train_function",
+                "Override `train_step` instead: gradwatch watches that.",
+            )
+        )
     if getattr(model.train_step, "_jit_compile", None):
         raise UnsupportedError(
             expected(

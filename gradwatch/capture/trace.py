@@ -27,13 +27,13 @@ from gradwatch.capture.hooks import (
     overrides,
 )
 from gradwatch.capture.measure import Measure
-from gradwatch.capture.ring import Ring
+from gradwatch.capture.ring import RELEASED, Ring
 from gradwatch.capture.state import StateAtStart, state_variables
 from gradwatch.capture.support import is_custom
-from gradwatch.capture.updates import Update, reading
+from gradwatch.capture.updates import Update, reading, with_state
 from gradwatch.capture.verdict import HEAD
 from gradwatch.capture.wait import Wait
-from gradwatch.capture.xray import Probes
+from gradwatch.capture.xray import Picture, Probes
 from gradwatch.signals import Slot
 
 __all__ = ["Trace", "Traced"]
@@ -85,6 +85,8 @@ class Trace:
         if step.wait.measured and data is not None:
             seconds = step.wait.seconds()
             self._measure.known[Slot("data_wait")] = seconds
+        # Whether it may apply more than once.
+        self._several = data is None or is_custom(step.model)
         self._guard: set[str] = set()
         self._judged: set[int] = set()
         self._updates: list[Update] = []
@@ -121,6 +123,9 @@ class Trace:
         with self._step.blind_when_faulty():
             self._measure.ledger.mark(name, value, weight)
 
+    def entered(self) -> None:
+        """See `Listener`."""
+
     def gradient(self, call: Any, target: Any, sources: Any) -> Any:
         """See `Listener`."""
         gradients = call()
@@ -140,7 +145,10 @@ class Trace:
     def apply(self, call: Any, optimizer: Any, grads: Any, to: Any) -> Any:
         """See `Listener`."""
         grads = list(grads)
+        to = None if to is None else list(to)
         variables = list(optimizer._trainable_variables if to is None else to)
+        if not grads:
+            return call(grads, to)
         pairs = [(g, v) for g, v in zip(grads, variables) if g is not None]
         if not pairs:  # Keras raises; the rules are to say why
             self._step.row(tuple(map(Slot, HEAD)), tf.zeros(len(HEAD)), {})
@@ -157,7 +165,7 @@ class Trace:
             return call(grads, to)
         with self._guard_operations():
             allowed = self._updates[-1].verdict.allowed
-            tf.cond(allowed, lambda: call(grads, to), lambda: None)
+            tf.cond(allowed, lambda: (call(grads, to), None)[1], lambda: None)
         return None
 
     def finish(self) -> None:
@@ -171,26 +179,59 @@ class Trace:
         verdicts = [update.verdict for update in self._updates]
         allowed = tf.reduce_all(tf.stack([v.allowed for v in verdicts]))
         latched = self._latched
+        slots, values = reading(self._updates)
+        left = self._left()
+        if left:
+            named = {self._measure.name(v): (a, b) for v, a, b in left}
+            guarded = self._step.guarded
+            slots, values, fine = with_state(slots, values, named, guarded)
+            allowed &= fine
         if self._step.guarded:
             bad = tf.reduce_any(tf.stack([v.bad for v in verdicts]))
-            latched = tf.where(bad & (latched < 0), self._count, latched)
+            bad |= ~fine if left else tf.constant(False)
+            stops = bad & tf.equal(latched, RELEASED)
+            latched = tf.where(stops, self._count, latched)
             self._find_late()
             # What an update before the bad one has changed goes back as well.
-            updates = self._guard if len(verdicts) == 1 else ()
+            single = len(verdicts) == 1 and not left
+            updates = self._guard if single else ()
             assigned = self._state.written(but=updates)
             tf.cond(allowed, lambda: None, lambda: self._put_back(assigned))
-        slots, values = reading(self._updates)
         row = self._step.row(slots, values, self._measure.ledger.fields)
         kept = []
         if self._album is not None:
-            picture = self._measure.picture()
-            kept = self._album.write(self._count, picture)
+            kept = self._album.write(self._count, self._picture())
         with tf.control_dependencies(kept):
             self._step.ring.write(row, self._count, latched)
 
+    def _picture(self) -> Picture:
+        """What the X-ray has measured; a probe that fails leaves it empty."""
+        try:
+            return self._measure.picture()
+        except Exception as error:
+            self._step.say(
+                f"An X-ray failed ({type(error).__name__}: {error}); "
+                "everyday signals are not concerned."
+            )
+            return Picture()
+
     def _judge(self, optimizer: Any, pairs: list[tuple[Any, Any]]) -> None:
         """Measures an update and decides whether it may change the model."""
-        state = [
+        state = self._left()
+        self._judged |= {id(v) for v, _, _ in state}
+        blocked = self._latched >= 0
+        for earlier in self._updates:
+            blocked |= ~earlier.verdict.allowed
+        update = self._measure.update(optimizer, pairs, state, blocked)
+        self._updates.append(update)
+
+    def _left(self) -> list[tuple[Any, Any, Any]]:
+        """State assigned so far that no update has judged.
+
+        Returns:
+            Variable, value at the step's start and value now, of each.
+        """
+        return [
             (v, self._state[v], v.value)
             for v in self._state.written(but=self._guard)
             if self._measure.named(v)
@@ -198,12 +239,6 @@ class Trace:
             and not v.trainable
             and id(v) not in self._judged
         ]
-        self._judged |= {id(v) for v, _, _ in state}
-        blocked = self._latched >= 0
-        for earlier in self._updates:
-            blocked |= ~earlier.verdict.allowed
-        update = self._measure.update(optimizer, pairs, state, blocked)
-        self._updates.append(update)
 
     def _compute_metrics(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         build_metrics(self._model, original, args, kwargs)
@@ -229,7 +264,7 @@ class Trace:
 
         Where nothing uses them these reads are pruned from the graph.
         """
-        if self._step.guarded and is_custom(self._model):
+        if self._step.guarded and self._several:
             self._find_late()
             late = {id(v) for v in self._step.late}
             changed = [*variables, *optimizer.variables]
@@ -237,8 +272,10 @@ class Trace:
             self._state.read(v for v in known if id(v) not in late)
 
     def _find_late(self) -> None:
-        weights = self._model.variables
-        self._step.late += self._state.missed(weights, but=self._guard)
+        variables = [*self._model.variables]
+        for optimizer in rule.optimizers(self._model):
+            variables += optimizer.variables
+        self._step.late += self._state.missed(variables, but=self._guard)
 
     def _put_back(self, assigned: list[Any]) -> None:
         """Undoes assigns, but those to metrics that had counted nothing yet.

@@ -6,15 +6,15 @@ several times, has several; its reading is then about all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from gradwatch.capture.verdict import HEAD, Verdict
+from gradwatch.capture.verdict import HEAD, Verdict, finite_where_it_was
 from gradwatch.signals import Slot
 
-__all__ = ["Update", "reading"]
+__all__ = ["Update", "reading", "with_state"]
 
 _FLAGS = HEAD[2:]
 _LEDGER = ("loss_component", "raw_loss_component")
@@ -68,6 +68,41 @@ def reading(updates: Sequence[Update]) -> tuple[tuple[Slot, ...], Any]:
     applied = row[Slot("update_applied")] * tf.cast(kept, tf.float32)
     row[Slot("update_applied")] = applied
     return tuple(row), tf.stack(list(row.values()))
+
+
+def with_state(
+    slots: tuple[Slot, ...],
+    values: Any,
+    state: Mapping[str, tuple[Any, Any]],
+    guarded: bool,
+) -> tuple[tuple[Slot, ...], Any, Any]:
+    """Adds what was assigned after the last update to a reading.
+
+    Args:
+        slots: of the reading; `HEAD` first.
+        values: float32 `[len(slots)]`.
+        state: name of a variable -> value at the step's start, value now.
+        guarded: whether a bad step changes nothing.
+
+    Returns:
+        The slots and values with one flag more for each variable, and whether
+        all of them are finite where they were, bool scalar.
+    """
+    flags = tf.stack([finite_where_it_was(*pair) for pair in state.values()])
+    fine = tf.reduce_all(flags)
+    bad = tf.cast(~fine, tf.float32)
+    dropped = bad if guarded else tf.zeros(())
+    head = dict(zip(HEAD, tf.unstack(values[: len(HEAD)], len(HEAD))))
+    head["nonfinite"] = tf.maximum(head["nonfinite"], bad)
+    head["update_applied"] *= 1.0 - dropped
+    head["update_dropped"] = tf.maximum(head["update_dropped"], dropped)
+    more = [Slot("variable_nonfinite", name) for name in state]
+    parts = [
+        tf.stack(list(head.values())),
+        values[len(HEAD) :],
+        tf.cast(~flags, tf.float32),
+    ]
+    return (*slots, *more), tf.concat(parts, 0), fine
 
 
 def _names(updates: Sequence[Update]) -> list[str]:

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["HEAD", "Step", "Verdict", "dense", "judge"]
+__all__ = [
+    "HEAD",
+    "Step",
+    "Verdict",
+    "dense",
+    "finite_where_it_was",
+    "judge",
+]
 
 HEAD = (
     "loss",
@@ -159,17 +166,18 @@ def _settled(step: Step, latched: Any, guarded: bool) -> tuple[Any, Any, Any]:
     each = tf.stack([tf.zeros((), tf.float64), *norms])[1:]
     if step.scale is not None:
         each /= tf.cast(step.scale, tf.float64)
-    kept = [_finite_where_it_was(*pair) for pair in step.state]
+    kept = [finite_where_it_was(*pair) for pair in step.state]
     fine = tf.stack([True, *kept])[1:]
     usable = _all_finite(each)
     if step.squared:
         usable &= tf.reduce_all(each < _SQUARABLE)
+    # What an optimizer that drops updates looks at is what it gets.
+    got = _floats_finite(step.got) if step.got else _all_finite(each)
+    skipped = ~got & step.skips
     bad = ~(tf.math.is_finite(step.loss) & tf.reduce_all(fine))
-    bad |= ~_floats_finite(step.got)
-    if not step.skips:
-        bad |= ~usable
+    bad |= ~skipped & ~(usable & got)
     allowed = ~(bad | latched) if guarded else tf.constant(True)
-    dropped = ~allowed | (~_all_finite(each) & step.skips)
+    dropped = ~allowed | skipped
     flags = (
         bad,
         bad & ~_floats_finite(step.batch),
@@ -186,7 +194,8 @@ def _settled(step: Step, latched: Any, guarded: bool) -> tuple[Any, Any, Any]:
     return tf.concat(parts, 0), bad, allowed
 
 
-def _finite_where_it_was(before: Any, now: Any) -> Any:
+def finite_where_it_was(before: Any, now: Any) -> Any:
+    """Whether all entries are finite that were; bool scalar."""
     return tf.reduce_all(tf.math.is_finite(now) | ~tf.math.is_finite(before))
 
 

@@ -140,8 +140,9 @@ class Probes:
             moved = tf.norm(statistics.flat(variable) - before)
             self.picture.add(name, {"variable_update_norm": moved})
         for path, outputs in self._outputs.items():
-            units = {int(o.shape[-1] or 0) for o in outputs if o.shape.rank}
-            if len(units) != 1 or path in self._unseen:
+            units = {o.shape[-1] if o.shape.rank else None for o in outputs}
+            known = len(units) == 1 and None not in units and 0 not in units
+            if not known or path in self._unseen:
                 continue
             rows = [tf.reshape(o, [-1, *units]) for o in outputs]
             together = tf.cast(tf.concat(rows, 0), tf.float32)
@@ -191,7 +192,11 @@ class Probes:
         """Instead of a layer's `call`."""
         outputs = call(*args, **kwargs)
         for output in tf.nest.flatten(outputs)[:1]:
-            graph = None if self._graph is None else output.graph
+            if not isinstance(output, tf.Tensor):
+                continue
+            graph = getattr(output, "graph", None)
+            if graph is None and self._graph is not None:
+                continue  # a constant of the user's
             if graph is not self._graph:
                 # In a recurrent layer's loop a cell's outputs exist only there;
                 # one call outside of it, to learn their shapes, is not enough.
@@ -217,7 +222,8 @@ def _numbers(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yields name and tensor of all fields that are numbers."""
     for name, nest in fields.items():
         leaves = [t for t in tf.nest.flatten(nest) if t is not None]
-        tensors = [t for t in map(tf.convert_to_tensor, leaves) if _number(t)]
+        plain = [t for t in leaves if isinstance(t, tf.Tensor)]
+        tensors = [t for t in plain if _number(t)]
         for i, tensor in enumerate(tensors):
             yield (name if len(tensors) == 1 else f"{name}/{i}"), tensor
 

@@ -223,7 +223,7 @@ def test_a_tag_says_what_it_shows(tmp_path: Path) -> None:
     reader = event_accumulator.EventAccumulator(str(tmp_path))
     reader.Reload()
     metadata = reader.SummaryMetadata("gradient_histogram/dense/kernel")
-    assert "Entries of the gradient" in metadata.summary_description
+    assert "Entries of one variable's gradient" in metadata.summary_description
     assert "log10" in metadata.summary_description
 
 
