@@ -96,3 +96,10 @@ def batches(rows: int = 520) -> Iterator[tuple[Any, Any]]:
     x, y = data(rows)
     for first in range(0, rows, BATCH):
         yield x[first : first + BATCH], y[first : first + BATCH]
+
+
+def fit(model: Any, *callbacks: Any, **options: Any) -> Any:
+    """Trains one quiet epoch on `data()`, in order, unless `options` differ."""
+    x, y = data()
+    kept = {"verbose": 0, "shuffle": False, "batch_size": BATCH, **options}
+    return model.fit(x, y, callbacks=[*callbacks], **kept)

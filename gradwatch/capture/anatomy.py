@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from gradwatch.records import Anatomy, Layer, Variable
 
-__all__ = ["anatomy", "key", "subjects"]
+__all__ = ["activation", "anatomy", "key", "layer_path", "subjects"]
 
 
 def key(variable: Any) -> int:
@@ -40,6 +40,16 @@ def subjects(model: Any) -> dict[int, str]:
     return names
 
 
+def layer_path(layer: Any) -> str:
+    """Returns the name that a layer is reported under: Keras' path."""
+    return str(layer.path or layer.name)
+
+
+def activation(layer: Any) -> str:
+    """Returns the name of a layer's activation, `""` where it has none."""
+    return _name(getattr(layer, "activation", None))
+
+
 def anatomy(model: Any, planned_steps: int, resumed_from: str) -> Anatomy:
     """Returns the facts about `model` as it stands now.
 
@@ -53,9 +63,9 @@ def anatomy(model: Any, planned_steps: int, resumed_from: str) -> Anatomy:
         model=model.name,
         layers=tuple(
             Layer(
-                layer.path or layer.name,
+                layer_path(layer),
                 type(layer).__name__,
-                _name(getattr(layer, "activation", None)),
+                activation(layer),
             )
             for layer in model._flatten_layers(include_self=False)
         ),

@@ -68,7 +68,15 @@ def not_measured(what: str) -> str:
 _lock = threading.RLock()
 _listeners: dict[Any, Listener] = {}
 _replaced: list[tuple[type, str, Any]] = []
-_inside = threading.local()
+
+
+class _Inside(threading.local):
+    """Whether this thread is in a call that no listener is to hear."""
+
+    call = False
+
+
+_inside = _Inside()
 
 
 @contextlib.contextmanager
@@ -122,7 +130,7 @@ def _classes() -> list[Any]:
 
 def _listener(what: str) -> Listener | None:
     """Whom a call that is made now concerns."""
-    if getattr(_inside, "call", False):
+    if _inside.call:
         return None
     return _concerned(what)
 
@@ -155,7 +163,7 @@ def overrides(optimizer: Any, listener: Listener) -> Iterator[Hook]:
 @contextlib.contextmanager
 def unheard() -> Iterator[None]:
     """Nothing that this thread calls meanwhile is handed to a listener."""
-    before = getattr(_inside, "call", False)
+    before = _inside.call
     _inside.call = True
     try:
         yield
@@ -174,7 +182,7 @@ def _once(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _component(name: str, value: Any, weight: Any) -> None:
-    if getattr(_inside, "call", False):
+    if _inside.call:
         # While a loss is built ahead: this `tf.function` is traced only now.
         graph = tf.compat.v1.get_default_graph()
         if not getattr(graph, "name", "scratch").startswith("scratch"):

@@ -94,7 +94,6 @@ class Capture:
         self._everyday: Any = None
         self._xray: Any = None
         self._late = 0
-        self._fresh = True
         self._next = first_step
         self._begun = False
         self._another_fit = True  # maybe with data of another kind
@@ -161,10 +160,9 @@ class Capture:
         self._another_fit = False
         now = time.time()
         seconds = self._ran(began)
-        if not self._fresh:
+        if not fresh:
             self._schedule.executed(self._next, seconds)
-        self._fresh = len(self._step.late) > self._late
-        if self._fresh:
+        if len(self._step.late) > self._late:
             self._late = len(self._step.late)
             self._everyday = None
         self._unsynced += self._executes

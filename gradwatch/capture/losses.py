@@ -20,6 +20,7 @@ from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.losses.loss import reduce_weighted_values
 
+from gradwatch.capture.anatomy import layer_path
 from gradwatch.capture.attributes import Hook, hooked
 from gradwatch.capture.build import build_loss
 from gradwatch.signals import Slot
@@ -89,7 +90,7 @@ class Ledger:
         if layer is None:
             self._parts.setdefault(name, []).append(part)
         else:
-            path = layer.path or layer.name
+            path = layer_path(layer)
             self._child(path, name, part)
 
     def take(self, total: Any) -> dict[Slot, Any]:
@@ -214,7 +215,7 @@ class Ledger:
             self._added.setdefault(path, []).append(_Part(_sum(loss)))
         for layer in self._model._flatten_layers():
             for loss in layer._get_own_losses():
-                path = layer.path or layer.name
+                path = layer_path(layer)
                 self._added.setdefault(path, []).append(_Part(_sum(loss)))
         return found
 

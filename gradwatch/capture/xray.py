@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from gradwatch.capture import statistics
+from gradwatch.capture.anatomy import activation, layer_path
 from gradwatch.capture.attributes import Hook
 from gradwatch.signals import Slot
 
@@ -42,15 +43,15 @@ def planned(
     Returns:
         The slots of scalars and those of histograms.
     """
-    layers = {path: _activation(layer) for path, layer in _leaves(model)}
+    layers = {path: activation(layer) for path, layer in _leaves(model)}
     variables = [
         s.subject for s in slots if s.signal == "variable_gradient_norm"
     ]
     parts = [s.subject for s in slots if s.signal == "loss_component"]
     scalars = [Slot(signal) for signal in statistics.EXAMPLES]
     scalars += [Slot(s, v) for v in variables for s in _VARIABLE]
-    for path, activation in layers.items():
-        signals = statistics.unit_signals(activation)
+    for path, kind in layers.items():
+        signals = statistics.unit_signals(kind)
         scalars += [Slot(signal, path) for signal in signals]
     for name, tensor in _numbers(fields):
         signals = statistics.batch_signals(tensor)
@@ -146,8 +147,8 @@ class Probes:
                 continue
             rows = [tf.reshape(o, [-1, *units]) for o in outputs]
             together = tf.cast(tf.concat(rows, 0), tf.float32)
-            activation = _activation(self._layers[path])
-            values = statistics.unit_statistics(together, activation)
+            kind = activation(self._layers[path])
+            values = statistics.unit_statistics(together, kind)
             self.picture.add(path, values)
             place = Slot("activation_histogram", path)
             self.picture.histograms[place] = statistics.histogram(
@@ -210,12 +211,7 @@ def _leaves(model: Any) -> Iterator[tuple[str, Any]]:
     """Yields path and layer of those that hold no other layers."""
     for layer in model._flatten_layers(include_self=False):
         if not layer._layers and not isinstance(layer, keras.layers.InputLayer):
-            yield layer.path or layer.name, layer
-
-
-def _activation(layer: Any) -> str:
-    activation = getattr(layer, "activation", None)
-    return str(getattr(activation, "__name__", "")) if activation else ""
+            yield layer_path(layer), layer
 
 
 def _numbers(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

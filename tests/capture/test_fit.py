@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.models import (
     batches,
     classifier,
     data,
+    fit,
     values,
 )
 
@@ -58,10 +60,7 @@ class Recorder:
         return np.concatenate([b.values[:, place] for b in self.blocks])
 
 
-def _fit(model: Any, *callbacks: Any, **options: Any) -> Any:
-    x, y = data()
-    kept = {"epochs": 2, "verbose": 0, "shuffle": False, **options}
-    return model.fit(x, y, batch_size=BATCH, callbacks=[*callbacks], **kept)
+_fit = functools.partial(fit, epochs=2)
 
 
 @pytest.mark.parametrize("built", [True, False], ids=["built", "lazy"])

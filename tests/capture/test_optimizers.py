@@ -20,6 +20,7 @@ from tests.models import (
     batches,
     classifier,
     data,
+    fit,
     values,
 )
 
@@ -55,12 +56,6 @@ def _model(make: Callable[[], Any], mode: Mode) -> Any:
     return model
 
 
-def _fit(model: Any, *callbacks: Any, **options: Any) -> Any:
-    x, y = data()
-    kept = {"verbose": 0, "shuffle": False, "batch_size": BATCH, **options}
-    return model.fit(x, y, callbacks=[*callbacks], **kept)
-
-
 def _gradients(model: Any, x: Any, y: Any) -> list[Any]:
     """The step's own gradients by a plain tape, float64."""
     with tf.GradientTape() as tape:
@@ -93,8 +88,8 @@ def test_watching_changes_nothing(name: str, tmp_path: Path) -> None:
     """Weights and the optimizer's own state are those of plain fit."""
     watched, plain = _model(MAKES[name], GRAPH), _model(MAKES[name], GRAPH)
     watch = GradWatch(tmp_path, xray_every_steps=0)
-    got = _fit(watched, watch, epochs=2).history
-    assert got == _fit(plain, epochs=2).history
+    got = fit(watched, watch, epochs=2).history
+    assert got == fit(plain, epochs=2).history
     assert_same(watched, plain)
     assert watch.findings == []
 
@@ -104,7 +99,7 @@ def test_watching_changes_nothing(name: str, tmp_path: Path) -> None:
 def test_norms_before_and_after(name: str, mode: Mode, tmp_path: Path) -> None:
     """Both norms agree with numpy, which collects and clips by itself."""
     recorder = Recorder()
-    _fit(
+    fit(
         _model(MAKES[name], mode),
         GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder]),
     )
@@ -139,7 +134,7 @@ def test_what_the_optimizer_says_of_itself(tmp_path: Path) -> None:
     """Rate, own step and loss scale are those in force in each step."""
     recorder = Recorder()
     watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
-    _fit(_model(MAKES["schedule_decay_ema"], GRAPH), watch)
+    fit(_model(MAKES["schedule_decay_ema"], GRAPH), watch)
     steps = np.arange(17)
     np.testing.assert_allclose(
         recorder.column("learning_rate"), 0.01 * 0.5 ** (steps / 5), rtol=1e-5
@@ -147,7 +142,7 @@ def test_what_the_optimizer_says_of_itself(tmp_path: Path) -> None:
     assert (recorder.column("optimizer_step") == steps).all()
     scaled = Recorder()
     watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[scaled])
-    _fit(_model(MAKES["loss_scale"], GRAPH), watch)
+    fit(_model(MAKES["loss_scale"], GRAPH), watch)
     assert (scaled.column("loss_scale") == 1024).all()
 
 
@@ -167,8 +162,8 @@ def test_loss_scaling_skips_are_counted(mode: Mode, tmp_path: Path) -> None:
     for model in (watched, plain):
         model.compile(make(), loss, **mode._asdict())
     watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
-    _fit(watched, watch)
-    _fit(plain)
+    fit(watched, watch)
+    fit(plain)
     assert watch.findings == []
     dropped = recorder.column("update_dropped")
     assert dropped[0] == 1

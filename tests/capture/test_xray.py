@@ -16,28 +16,15 @@ from gradwatch.records import Block
 from gradwatch.signals import HISTOGRAM_EDGES, SIGNALS, Slot
 from tests.capture.test_fit import Recorder
 from tests.models import (
-    BATCH,
     MODES,
     Mode,
     assert_same,
     batches,
     classifier,
     data,
+    fit,
     values,
 )
-
-
-def _fit(model: Any, *callbacks: Any, epochs: int = 1) -> Any:
-    x, y = data()
-    return model.fit(
-        x,
-        y,
-        batch_size=BATCH,
-        epochs=epochs,
-        verbose=0,
-        shuffle=False,
-        callbacks=[*callbacks],
-    )
 
 
 def _xrayed(model: Any, path: Path, every: int, epochs: int = 1) -> Recorder:
@@ -45,7 +32,7 @@ def _xrayed(model: Any, path: Path, every: int, epochs: int = 1) -> Recorder:
     watch = GradWatch(
         path, sinks=[recorder], xray_every_steps=every, budget=1.0
     )
-    _fit(model, watch, epochs=epochs)
+    fit(model, watch, epochs=epochs)
     assert watch.findings == []
     return recorder
 
@@ -64,7 +51,7 @@ def _histogram(recorder: Recorder, slot: Slot) -> Any:
 def test_an_xray_is_a_step_like_any_other(mode: Mode, tmp_path: Path) -> None:
     """Nothing changes, no reading is lost, X-rays come when planned."""
     plain, watched = classifier(mode), classifier(mode)
-    _fit(plain, epochs=2)
+    fit(plain, epochs=2)
     recorder = _xrayed(watched, tmp_path, 7, epochs=2)
     assert recorder.steps == list(range(34))
     if mode.steps_per_execution > 1:  # 17 steps are one execution here
