@@ -10,6 +10,7 @@ import gradwatch
 ROOT = Path(gradwatch.__file__).parent
 
 LAYERS = (
+    ("catalogue",),
     ("signals",),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
