@@ -177,7 +177,7 @@ class GradWatch(keras.callbacks.Callback):
             GradWatchError: the model cannot be watched; says why.
             NonFiniteError: at a bad step, with `on_nonfinite="raise"`.
         """
-        refuse_unsupported(model)
+        refuse_unsupported(model, own_loop=True)
         watch = self._begin(model)
         with watch.looping():
             yield self

@@ -12,7 +12,14 @@ from typing import Literal
 __all__ = ["CATALOGUE", "Scope", "Signal"]
 
 Scope = Literal[
-    "run", "variable", "layer", "component", "optimizer", "field", "epoch"
+    "run",
+    "variable",
+    "layer",
+    "component",
+    "optimizer",
+    "replica",
+    "field",
+    "epoch",
 ]
 
 
@@ -113,6 +120,12 @@ CATALOGUE = (
         "they were dropped or, with gradient accumulation, only collected.",
         update_dropped="1 if the guard, or loss scaling, kept the step's "
         "gradients from the weights.",
+    ),
+    *_rows(
+        "replica",
+        "flag",
+        replica_nonfinite="1 if the replica's own loss or gradients, or the "
+        "state that it assigned, hold NaN or Inf.",
     ),
     *_rows(
         "variable",

@@ -229,7 +229,8 @@ def test_logdir_below_a_file(
 
 
 def _strategy() -> Any:
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+    strategy = tf.distribute.experimental.CentralStorageStrategy(["CPU:0"])
+    with strategy.scope():
         return classifier()
 
 
@@ -265,7 +266,7 @@ def _frozen_lazy() -> Any:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_strategy, "MirroredStrategy"),
+        (_strategy, "CentralStorageStrategy"),
         (_compiled_step, "a `tf.function`"),
         (_frozen, "trainable variable"),
         (_frozen_lazy, "trainable variable"),

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras.src import backend
 
+from gradwatch.capture import replicas
 from gradwatch.capture.hooks import listening, not_measured, unheard
 from gradwatch.capture.support import is_custom
 
@@ -49,7 +50,11 @@ def build_ahead(model: Any, iterator: Any, say: Callable[[str], None]) -> None:
     if is_custom(model) or not all(la.built for la in model._flatten_layers()):
         return
     asks: Any = _Asks(say)
-    with contextlib.suppress(Exception), listening(asks):
+    with (
+        contextlib.suppress(Exception),
+        listening(asks),
+        model.distribute_strategy.scope(),
+    ):
         _build_metrics_ahead(model, iterator)
         optimizer = model.optimizer
         if not optimizer.built:
@@ -125,11 +130,17 @@ def build_loss(model: Any, call: Any, args: Any, kwargs: Any) -> None:
 
 def _run_symbolically(function: Any, args: Any, kwargs: Any) -> None:
     args, kwargs = keras.tree.map_structure(_spec, (args, kwargs))
-    with contextlib.suppress(Exception), unheard():
-        backend.compute_output_spec(function, *args, **kwargs)
+
+    def run() -> None:
+        with contextlib.suppress(Exception), unheard():
+            backend.compute_output_spec(function, *args, **kwargs)
+
+    replicas.once(run)
 
 
 def _spec(leaf: Any) -> Any:
+    # What each replica gets; the first one's stands for all.
+    leaf = getattr(leaf, "_value_specs", (leaf,))[0]
     if not hasattr(leaf, "shape"):
         return leaf
     dtype = keras.backend.standardize_dtype(leaf.dtype)

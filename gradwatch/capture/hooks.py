@@ -3,8 +3,9 @@
 Optimizers and tapes stand anywhere in user code, so their classes' methods are
 replaced, but only while at least one watched step is being traced (eagerly:
 runs); afterwards each class attribute is the original object again. A call is
-handed to the listener of the graph that is being built, whichever thread builds
-it, and eagerly to that of the thread. All other calls go straight on.
+handed to the listener of the graph that this thread is building (the replicas
+of a step build one graph, each in its own thread), and eagerly to that of the
+thread. All other calls go straight on.
 
 Read in Keras 3.15.1: `optimizers/base_optimizer.py`,
 `optimizers/loss_scale_optimizer.py` (apply, scale_loss); in tensorflow 2.21:
@@ -28,6 +29,7 @@ from gradwatch.components import LISTENERS
 
 __all__ = [
     "Listener",
+    "graph_being_built",
     "listening",
     "not_measured",
     "overrides",
@@ -66,7 +68,7 @@ def not_measured(what: str) -> str:
 
 
 _lock = threading.RLock()
-_listeners: dict[Any, Listener] = {}
+_listeners: dict[tuple[int, Any], Listener] = {}
 _replaced: list[tuple[type, str, Any]] = []
 
 
@@ -85,9 +87,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
     A listener inside of another one's graph or thread takes its place.
     """
-    place: Any = threading.get_ident()
-    if not tf.executing_eagerly():
-        place = tf.compat.v1.get_default_graph()
+    place = threading.get_ident(), graph_being_built()
     with _lock:
         outer = _listeners.get(place)
         _listeners[place] = listener
@@ -136,15 +136,21 @@ def _listener(what: str) -> Listener | None:
 
 
 def _concerned(what: str) -> Listener | None:
-    if tf.executing_eagerly():
-        return _listeners.get(threading.get_ident())
-    graph = own = tf.compat.v1.get_default_graph()
-    while graph is not None and graph not in _listeners:
+    thread = threading.get_ident()
+    graph = own = graph_being_built()
+    while graph is not None and (thread, graph) not in _listeners:
         graph = getattr(graph, "outer_graph", None)
-    found = _listeners.get(graph or threading.get_ident())
+    found = _listeners.get((thread, graph))
     if found is not None and graph is not own:
         return found.inner(own, what)
     return found
+
+
+def graph_being_built() -> Any:
+    """Returns the graph that this thread builds, `None` eagerly."""
+    if tf.executing_eagerly():
+        return None
+    return tf.compat.v1.get_default_graph()
 
 
 def overrides(optimizer: Any, listener: Listener) -> Iterator[Hook]:

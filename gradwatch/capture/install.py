@@ -197,7 +197,7 @@ class Capture:
         self._begun = True
         build_ahead(self.model, iterator, self._step.say)
         optimizer = inner(self.model.optimizer)
-        count = int(optimizer.iterations) if optimizer is not None else 0
+        count = int(optimizer.iterations.numpy()) if optimizer else 0
         if self._next == 0 and count > 0:
             step, self._resumed_from = self._watcher.resumed(count)
             self._next = step
@@ -274,7 +274,7 @@ class Capture:
     ) -> None:
         """The first trace has found out what there is to measure."""
         album = None
-        if self._schedule.every_steps and not self._step.draws:
+        if self._schedule.every_steps and self._step.takes_xrays():
             album = Album(*planned(self.model, slots, fields))
             self._step.album = album
         self._readout.open(slots, album)

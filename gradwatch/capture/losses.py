@@ -18,11 +18,15 @@ import keras
 import tensorflow as tf
 from keras.src import backend
 from keras.src.backend.common import global_state
-from keras.src.losses.loss import reduce_weighted_values
+from keras.src.losses.loss import (
+    reduce_weighted_values,
+    scale_loss_for_distribution,
+)
 
 from gradwatch.capture.anatomy import layer_path
 from gradwatch.capture.attributes import Hook, hooked
 from gradwatch.capture.build import build_loss
+from gradwatch.capture.hooks import graph_being_built
 from gradwatch.signals import Slot
 
 __all__ = ["Ledger", "UNEXPLAINED"]
@@ -61,7 +65,7 @@ class Ledger:
     def __init__(self, model: Any, made: Callable[[], None]) -> None:
         self._model = model
         self._made = made
-        self._graph = _graph()
+        self._graph = graph_being_built()
         self.total: Any = None
         self.fields: dict[str, Any] = {}
         self.examples: Any = None
@@ -84,7 +88,7 @@ class Ledger:
         if self._marks is not None:
             self._marks.append(_Mark(name, value, weight))
             return
-        raw = tf.reduce_mean(_float(value))
+        raw = _share(tf.reduce_mean(_float(value)))
         part = _Part(_float(weight) * raw, raw)
         layer = _calling_layer()
         if layer is None:
@@ -126,7 +130,7 @@ class Ledger:
 
     def _here(self) -> bool:
         """Whether tensors made now can be read at the step's end."""
-        return _graph() is self._graph
+        return graph_being_built() is self._graph
 
     def _compute_loss(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         loss = original(*args, **kwargs)
@@ -212,11 +216,11 @@ class Ledger:
         variables = [v for v in self._model.trainable_weights if v.regularizer]
         for variable, loss in zip(variables, found, strict=True):
             path = variable.path.rpartition("/")[0] or variable.path
-            self._added.setdefault(path, []).append(_Part(_sum(loss)))
+            self._added.setdefault(path, []).append(_Part(_share(loss)))
         for layer in self._model._flatten_layers():
             for loss in layer._get_own_losses():
                 path = layer_path(layer)
-                self._added.setdefault(path, []).append(_Part(_sum(loss)))
+                self._added.setdefault(path, []).append(_Part(_share(loss)))
         return found
 
 
@@ -252,13 +256,6 @@ def _alike(value: Any, like: Any) -> bool:
     return all(a == b for a, b in zip(value.shape, like.shape))
 
 
-def _graph() -> Any:
-    """The graph that is being built, `None` eagerly."""
-    if tf.executing_eagerly():
-        return None
-    return tf.compat.v1.get_default_graph()
-
-
 def _calling_layer() -> Any:
     """The layer whose `call` is running, `None` outside of any."""
     stack = global_state.get_global_attribute("name_scope_stack") or []
@@ -275,6 +272,11 @@ def _float(value: Any) -> Any:
 def _sum(loss: Any) -> Any:
     """As a tape does with a target that is not scalar."""
     return tf.reduce_sum(_float(loss))
+
+
+def _share(loss: Any) -> Any:
+    """This replica's share of what each of them adds; all of it elsewhere."""
+    return scale_loss_for_distribution(_sum(loss))
 
 
 def _added(parts: list[_Part]) -> _Part:

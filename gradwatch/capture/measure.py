@@ -13,12 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from gradwatch.capture import optimizer as rule
+from gradwatch.capture import replicas
 from gradwatch.capture.anatomy import key, subjects
 from gradwatch.capture.attributes import Hook
 from gradwatch.capture.gradients import Tapes
 from gradwatch.capture.losses import Ledger
+from gradwatch.capture.shares import Share, blamed, judge_all
 from gradwatch.capture.updates import Update
-from gradwatch.capture.verdict import HEAD, Step, dense, judge
+from gradwatch.capture.verdict import HEAD, Step, dense
 from gradwatch.capture.xray import Picture, Probes
 from gradwatch.signals import Slot
 
@@ -112,36 +114,40 @@ class Measure:
         """
         handed, variables = zip(*pairs)
         taken = self.tapes.take(variables, handed)
-        total, scale = self._loss(taken.targets)
-        gradients = [dense(g) for g in taken.gradients]
         changed = taken.changed and optimizer is not None
-        got = list(map(dense, handed)) if changed else []
-        self._parts.append(self.ledger.take(total))
-        told = {**self.known, **rule.told(optimizer), **self._parts[-1]}
+        sums = got = replicas.total(taken.gradients)
+        if changed:
+            got = replicas.total(handed)
+        total, scale = self._loss(taken.targets)
+        parts = self.ledger.take(total)
+        self._parts.append(parts)
+        shared = {**self.known, **parts}
+        told = rule.told(optimizer)
         factor = rule.scale(optimizer) if scale is None else scale
         raw = handed if changed else taken.gradients
         told |= rule.applied(optimizer, raw, factor, variables, changed)
         names = list(map(self.name, variables))
+        gradients = list(map(dense, sums))
         if self._probes is not None:
             self._probes.before(names, gradients, variables, scale)
         step = Step(
             loss=tf.reduce_sum(total),
             gradients=gradients,
-            got=got,
+            got=list(map(dense, got)) if changed else [],
             scale=scale,
             weights=[getattr(v, "_value", v) for v in variables],
             state=[(before, now) for _, before, now in state],
             batch=self._batch,
-            told=[tf.cast(value, tf.float32) for value in told.values()],
+            told=[_float(v) for v in (*shared.values(), *told.values())],
             squared=rule.squares(optimizer),
             skips=optimizer is not rule.inner(optimizer),
             updates=rule.updates(optimizer),
         )
-        slots = [*map(Slot, HEAD), *told]
-        slots += [Slot("variable_gradient_norm", name) for name in names]
-        slots += [Slot("variable_nonfinite", self.name(v)) for v, *_ in state]
-        verdict = judge(step, blocked, self._guarded)
-        return Update(self._called(optimizer), tuple(slots), verdict)
+        own = Share(taken.gradients, len(shared))
+        verdict = judge_all(step, own, blocked, self._guarded)
+        assigned = [self.name(v) for v, *_ in state]
+        slots = _slots([*shared, *told], names, assigned)
+        return Update(self._called(optimizer), slots, verdict, got)
 
     def named(self, variable: Any) -> bool:
         """Whether a variable is the model's."""
@@ -177,12 +183,26 @@ class Measure:
         return tf.add_n([tf.reduce_sum(loss) for loss in losses]), scale
 
 
+def _slots(
+    told: Sequence[Slot], weights: Sequence[str], state: Sequence[str]
+) -> tuple[Slot, ...]:
+    """Returns what the values of an update's verdict are."""
+    slots = [*map(Slot, HEAD), *told]
+    slots += [Slot("variable_gradient_norm", name) for name in weights]
+    slots += [Slot("variable_nonfinite", name) for name in state]
+    return (*slots, *blamed())
+
+
 def _examples(batch: Any) -> dict[Slot, Any]:
     """How many there are in the batch: its first tensor's length."""
     for leaf in tf.nest.flatten(batch):
         if isinstance(leaf, tf.Tensor | np.ndarray) and len(leaf.shape):
             return {Slot("examples"): tf.shape(leaf)[0]}
     return {}
+
+
+def _float(value: Any) -> Any:
+    return tf.cast(value, tf.float32)
 
 
 def draws(graph: Any) -> bool:

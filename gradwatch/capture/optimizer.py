@@ -62,10 +62,11 @@ def scale(optimizer: Any) -> Any:
 
 def squares(optimizer: Any) -> bool:
     """Whether the optimizer squares gradients, so that 1e20 is Inf to it."""
-    if optimizer is None:
+    rule = inner(optimizer)
+    if rule is None:
         return False
-    plain = isinstance(optimizer, keras.optimizers.SGD | keras.optimizers.Lion)
-    return bool(not plain or optimizer.clipnorm or optimizer.global_clipnorm)
+    plain = isinstance(rule, keras.optimizers.SGD | keras.optimizers.Lion)
+    return bool(not plain or rule.clipnorm or rule.global_clipnorm)
 
 
 def told(optimizer: Any) -> dict[Slot, Any]:

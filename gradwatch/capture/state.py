@@ -19,6 +19,8 @@ from tensorflow.python.framework.auto_control_deps_utils import (
     get_read_write_resource_inputs,
 )
 
+from gradwatch.capture.replicas import part
+
 __all__ = ["StateAtStart", "state_variables"]
 
 
@@ -81,7 +83,7 @@ class StateAtStart:
     def put_back(self, variables: Iterable[Any]) -> None:
         """Assigns to `variables` their values at the start of the step."""
         for variable in variables:
-            variable.value.assign(self[variable])
+            part(variable.value).assign(self[variable])
 
     def _assigned(
         self, variables: Iterable[Any], but: Collection[str]

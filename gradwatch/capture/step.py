@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.distribute.mirrored_run import _RequestedStop
 
+from gradwatch.capture import replicas
 from gradwatch.capture.album import Album
 from gradwatch.capture.build import build_layers
+from gradwatch.capture.hooks import graph_being_built
 from gradwatch.capture.measure import draws
 from gradwatch.capture.ring import Ring
 from gradwatch.capture.support import own_train_step
@@ -49,7 +52,6 @@ class WatchedStep:
         late: weights that the forward pass assigns; found at the end of a
             trace, too late to be read at its start. The next trace does.
         wait: how long the step has waited for its batch.
-        draws: whether it draws numbers whose state no variable holds.
         album: takes X-rays, `None` where there are none.
     """
 
@@ -66,7 +68,6 @@ class WatchedStep:
         self.ring = ring
         self.wait = Wait()
         self.late: list[Any] = []
-        self.draws = False
         self.album: Album | None = None
         self._opened = opened
         self._slots: tuple[Slot, ...] = ()
@@ -131,7 +132,6 @@ class WatchedStep:
         """
         if not self._slots:
             self._slots = slots
-            self._look_for_draws()
             self._opened(slots, fields)
         if slots == self._slots:
             return values
@@ -139,16 +139,23 @@ class WatchedStep:
         order = [places.get(slot, len(slots)) for slot in self._slots]
         return tf.gather(tf.concat([values, [float("nan")]], 0), order)
 
-    def _look_for_draws(self) -> None:
-        if tf.executing_eagerly():
-            return
-        self.draws = draws(tf.compat.v1.get_default_graph())
-        if self.draws:
+    def takes_xrays(self) -> bool:
+        """Whether an X-ray is a step like any other, called in a trace."""
+        graph = graph_being_built()
+        if graph is not None and draws(graph):
             self.say(
                 "The step draws numbers with `tf.random` and a seed: their "
                 "stream would be another one in an X-ray, so none are taken. "
                 "`keras.random` with a `SeedGenerator` has no such limit."
             )
+            return False
+        if self._several and replicas.mirrored():
+            self.say(
+                "Under `MirroredStrategy` X-rays need `steps_per_execution=1`, "
+                "so none are taken."
+            )
+            return False
+        return True
 
     def say(self, what: str) -> None:
         """Tells the user once what cannot be measured."""
@@ -167,11 +174,13 @@ class WatchedStep:
         """An exception inside means that measuring has failed."""
         try:
             yield
+        except _RequestedStop:  # another replica has failed
+            raise
         except Exception as error:
             self.go_blind(f"{type(error).__name__}: {error}")
 
     def _begin(self, data: Any, album: Album | None) -> Trace:
         if not self._built:
-            self._built = True
             build_layers(self.model, data)
+            self._built = True
         return Trace(self, data, album)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 
+from gradwatch.capture.optimizer import inner
 from gradwatch.errors import GradWatchError, UnsupportedError, expected
 
 __all__ = [
@@ -18,17 +19,22 @@ __all__ = [
 ]
 
 OLDEST_KERAS = (3, 12)
+_NONE = type(tf.distribute.get_strategy())
 
 
-def refuse_unsupported(model: Any) -> None:
-    """Raises if a `fit` of `model` cannot be watched correctly.
+def refuse_unsupported(model: Any, own_loop: bool = False) -> None:
+    """Raises if training `model` cannot be watched correctly.
+
+    Args:
+        model: a `keras.Model`.
+        own_loop: whether the user's own loop trains it, not `fit`.
 
     Raises:
         UnsupportedError: the mode is not supported, with the reason.
         GradWatchError: the model cannot be trained at all.
     """
     _check_keras()
-    _check_strategy(model)
+    _check_strategy(model, own_loop)
     _check_step(model)
     if model.built and not model.trainable_variables:
         raise GradWatchError(
@@ -65,20 +71,33 @@ def _check_keras() -> None:
         )
 
 
-def _check_strategy(model: Any) -> None:
+def _check_strategy(model: Any, own_loop: bool) -> None:
     strategy = model.distribute_strategy
-    if strategy is not tf.distribute.get_strategy() or (
-        tf.distribute.has_strategy()
-    ):
-        raise UnsupportedError(
-            expected(
-                "tf.distribute",
-                "no distribution strategy",
-                type(strategy).__name__,
-                "Strategies are not watched yet; train without gradwatch or "
-                "build the model outside of the strategy's scope.",
-            )
+    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    known = (_NONE, tf.distribute.OneDeviceStrategy)
+    if not (mirrored or isinstance(strategy, known)):
+        _refuse_strategy(
+            "no strategy, `OneDeviceStrategy` or `MirroredStrategy`",
+            type(strategy).__name__,
+            "Train without gradwatch, or under one of these.",
         )
+    if mirrored and own_loop:
+        _refuse_strategy(
+            "none in a loop of your own",
+            "MirroredStrategy",
+            "Use `fit`, with a `train_step` of your own if need be.",
+        )
+    optimizer = inner(model.optimizer)
+    if mirrored and getattr(optimizer, "gradient_accumulation_steps", None):
+        _refuse_strategy(
+            "no `gradient_accumulation_steps` under `MirroredStrategy`",
+            f"{optimizer.gradient_accumulation_steps} of them",
+            "Keras itself fails at this; use a larger batch instead.",
+        )
+
+
+def _refuse_strategy(what: str, received: str, do: str) -> NoReturn:
+    raise UnsupportedError(expected("tf.distribute", what, received, do))
 
 
 def is_custom(model: Any) -> bool:

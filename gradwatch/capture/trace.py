@@ -9,17 +9,18 @@ Keras 3.15.1: `trainers/trainer.py` (compute_loss, compute_metrics),
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-import keras
 import tensorflow as tf
 
 from gradwatch.capture import optimizer as rule
+from gradwatch.capture import replicas
 from gradwatch.capture.album import Album
 from gradwatch.capture.attributes import Hook, hooked
 from gradwatch.capture.build import build_metrics
+from gradwatch.capture.guard import Guard
 from gradwatch.capture.hooks import (
     Listener,
     listening,
@@ -28,7 +29,7 @@ from gradwatch.capture.hooks import (
 )
 from gradwatch.capture.measure import Measure
 from gradwatch.capture.ring import RELEASED, Ring
-from gradwatch.capture.state import StateAtStart, state_variables
+from gradwatch.capture.shares import skippable
 from gradwatch.capture.support import is_custom
 from gradwatch.capture.updates import Update, reading, with_state
 from gradwatch.capture.verdict import HEAD
@@ -77,20 +78,23 @@ class Trace:
         self._step = step
         self._album = album
         self._model = step.model
-        self._state = StateAtStart([*state_variables(step.model), *step.late])
+        self._guard = Guard(step.model, step.late)
         probes = Probes(step.model) if album else None
         self._measure = Measure(
-            step.model, data, step.guarded, self._read_metrics, probes
+            step.model, data, step.guarded, self._guard.read_metrics, probes
         )
+        # The first replica reads and writes for all of them.
+        self._first = replicas.own() == 0
         if step.wait.measured and data is not None:
-            seconds = step.wait.seconds()
+            seconds = step.wait.seconds() if self._first else tf.zeros(())
             self._measure.known[Slot("data_wait")] = seconds
         # Whether it may apply more than once.
         self._several = data is None or is_custom(step.model)
-        self._guard: set[str] = set()
-        self._judged: set[int] = set()
         self._updates: list[Update] = []
-        self._count, self._latched = step.ring.status()
+        if self._first:
+            self._count, self._latched = step.ring.status()
+        else:
+            self._count = self._latched = tf.constant(RELEASED, tf.int64)
 
     @property
     def heard(self) -> bool:
@@ -151,7 +155,7 @@ class Trace:
             return call(grads, to)
         pairs = [(g, v) for g, v in zip(grads, variables) if g is not None]
         if not pairs:  # Keras raises; the rules are to say why
-            self._step.row(tuple(map(Slot, HEAD)), tf.zeros(len(HEAD)), {})
+            self._row(tuple(map(Slot, HEAD)), tf.zeros(len(HEAD)))
             return call(grads, to)
         if not optimizer.built:
             # As `apply` does; but its variables cannot be made in a branch.
@@ -159,13 +163,26 @@ class Trace:
                 optimizer.build(variables)
         judged = len(self._updates)
         with self._step.blind_when_faulty():
-            self._read_before(optimizer, variables)
+            if self._step.guarded and self._several:
+                self._guard.read_before(optimizer, variables)
             self._judge(optimizer, pairs)
-        if len(self._updates) == judged or not self._step.guarded:
+        if len(self._updates) == judged:
             return call(grads, to)
-        with self._guard_operations():
-            allowed = self._updates[-1].verdict.allowed
-            tf.cond(allowed, lambda: (call(grads, to), None)[1], lambda: None)
+        return self._apply(lambda g: call(g, to), optimizer, grads)
+
+    def _apply(self, call: Any, optimizer: Any, grads: list[Any]) -> Any:
+        """Makes the update that was judged last, if it may be."""
+        update = self._updates[-1]
+        got = iter(update.got)
+        sums = [None if g is None else next(got) for g in grads]
+        inner = rule.inner(optimizer)
+        if not self._step.guarded:
+            return replicas.apply(call, inner, grads, sums)
+        if inner is not optimizer:
+            grads = skippable(update.verdict, grads)
+        with self._guard.updating():
+            allowed = update.verdict.allowed
+            replicas.apply_if(allowed, call, inner, grads, sums)
         return None
 
     def finish(self) -> None:
@@ -191,18 +208,25 @@ class Trace:
             bad |= ~fine if left else tf.constant(False)
             stops = bad & tf.equal(latched, RELEASED)
             latched = tf.where(stops, self._count, latched)
-            self._find_late()
+            self._guard.find_late()
             # What an update before the bad one has changed goes back as well.
-            single = len(verdicts) == 1 and not left
-            updates = self._guard if single else ()
-            assigned = self._state.written(but=updates)
-            tf.cond(allowed, lambda: None, lambda: self._put_back(assigned))
-        row = self._step.row(slots, values, self._measure.ledger.fields)
+            several = len(verdicts) > 1 or bool(left)
+            self._guard.undo_unless(allowed, updates=several)
+        row = self._row(slots, values)
+        picture = Picture() if self._album is None else self._picture()
+        if not self._first:
+            return
         kept = []
         if self._album is not None:
-            kept = self._album.write(self._count, self._picture())
+            kept = self._album.write(self._count, picture)
         with tf.control_dependencies(kept):
             self._step.ring.write(row, self._count, latched)
+
+    def _row(self, slots: tuple[Slot, ...], values: Any) -> Any:
+        """Returns the row of the step, `None` in replicas but the first."""
+        if not self._first:
+            return None
+        return self._step.row(slots, values, self._measure.ledger.fields)
 
     def _picture(self) -> Picture:
         """What the X-ray has measured; a probe that fails leaves it empty."""
@@ -218,7 +242,6 @@ class Trace:
     def _judge(self, optimizer: Any, pairs: list[tuple[Any, Any]]) -> None:
         """Measures an update and decides whether it may change the model."""
         state = self._left()
-        self._judged |= {id(v) for v, _, _ in state}
         blocked = self._latched >= 0
         for earlier in self._updates:
             blocked |= ~earlier.verdict.allowed
@@ -226,72 +249,11 @@ class Trace:
         self._updates.append(update)
 
     def _left(self) -> list[tuple[Any, Any, Any]]:
-        """State assigned so far that no update has judged.
-
-        Returns:
-            Variable, value at the step's start and value now, of each.
-        """
-        return [
-            (v, self._state[v], v.value)
-            for v in self._state.written(but=self._guard)
-            if self._measure.named(v)
-            and v.value.dtype.is_floating
-            and not v.trainable
-            and id(v) not in self._judged
-        ]
+        """State of the model assigned since the last update."""
+        known = self._measure.named
+        return [found for found in self._guard.assigned() if known(found[0])]
 
     def _compute_metrics(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         build_metrics(self._model, original, args, kwargs)
-        self._read_metrics()
+        self._guard.read_metrics()
         return original(*args, **kwargs)
-
-    def _read_metrics(self) -> None:
-        """Reads those made just now, at the last moment before they change."""
-        self._state.read(self._model.metrics_variables)
-
-    @contextlib.contextmanager
-    def _guard_operations(self) -> Iterator[None]:
-        if tf.executing_eagerly():
-            yield
-            return
-        graph = tf.compat.v1.get_default_graph()
-        before = len(graph.get_operations())
-        yield
-        self._guard |= {op.name for op in graph.get_operations()[before:]}
-
-    def _read_before(self, optimizer: Any, variables: Sequence[Any]) -> None:
-        """Reads what an update changes: a later one of the step may be bad.
-
-        Where nothing uses them these reads are pruned from the graph.
-        """
-        if self._step.guarded and self._several:
-            self._find_late()
-            late = {id(v) for v in self._step.late}
-            changed = [*variables, *optimizer.variables]
-            known = [v for v in changed if isinstance(v, keras.Variable)]
-            self._state.read(v for v in known if id(v) not in late)
-
-    def _find_late(self) -> None:
-        variables = [*self._model.variables]
-        for optimizer in rule.optimizers(self._model):
-            variables += optimizer.variables
-        self._step.late += self._state.missed(variables, but=self._guard)
-
-    def _put_back(self, assigned: list[Any]) -> None:
-        """Undoes assigns, but those to metrics that had counted nothing yet.
-
-        These would show 0 for an epoch whose first step was bad, a best loss
-        that never was; as the bad step left them, they show NaN.
-        """
-        metrics = {id(v) for v in self._model.metrics_variables}
-        self._state.put_back(v for v in assigned if id(v) not in metrics)
-        counts = [v for v in assigned if id(v) in metrics]
-        tracker = self._model._loss_tracker
-        if tracker is None or id(tracker.count) not in map(id, counts):
-            self._state.put_back(counts)
-            return
-        tf.cond(
-            self._state[tracker.count] > 0,
-            lambda: self._state.put_back(counts),
-            lambda: None,
-        )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from gradwatch.capture.replicas import added
 from gradwatch.capture.verdict import HEAD, Verdict, finite_where_it_was
 from gradwatch.signals import Slot
 
@@ -28,11 +29,13 @@ class Update(NamedTuple):
         optimizer: its name: the model's attribute that holds it, or its own.
         slots: what `verdict.values` are.
         verdict: see there.
+        got: what the optimizer got, summed over all replicas.
     """
 
     optimizer: str
     slots: tuple[Slot, ...]
     verdict: Verdict
+    got: Sequence[Any]
 
 
 def reading(updates: Sequence[Update]) -> tuple[tuple[Slot, ...], Any]:
@@ -88,7 +91,9 @@ def with_state(
         The slots and values with one flag more for each variable, and whether
         all of them are finite where they were, bool scalar.
     """
-    flags = tf.stack([finite_where_it_was(*pair) for pair in state.values()])
+    kept = [finite_where_it_was(*pair) for pair in state.values()]
+    lost = added(tf.cast(~tf.stack(kept), tf.float32))
+    flags = tf.equal(lost, 0)
     fine = tf.reduce_all(flags)
     bad = tf.cast(~fine, tf.float32)
     dropped = bad if guarded else tf.zeros(())

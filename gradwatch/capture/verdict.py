@@ -21,6 +21,7 @@ __all__ = [
     "Verdict",
     "dense",
     "finite_where_it_was",
+    "floats_finite",
     "judge",
 ]
 
@@ -172,7 +173,7 @@ def _settled(step: Step, latched: Any, guarded: bool) -> tuple[Any, Any, Any]:
     if step.squared:
         usable &= tf.reduce_all(each < _SQUARABLE)
     # What an optimizer that drops updates looks at is what it gets.
-    got = _floats_finite(step.got) if step.got else _all_finite(each)
+    got = floats_finite(step.got) if step.got else _all_finite(each)
     skipped = ~got & step.skips
     bad = ~(tf.math.is_finite(step.loss) & tf.reduce_all(fine))
     bad |= ~skipped & ~(usable & got)
@@ -180,8 +181,8 @@ def _settled(step: Step, latched: Any, guarded: bool) -> tuple[Any, Any, Any]:
     dropped = ~allowed | skipped
     flags = (
         bad,
-        bad & ~_floats_finite(step.batch),
-        bad & ~_floats_finite(step.weights),
+        bad & ~floats_finite(step.batch),
+        bad & ~floats_finite(step.weights),
         ~dropped & step.updates,
         dropped,
     )
@@ -203,7 +204,7 @@ def _all_finite(tensor: Any) -> Any:
     return tf.reduce_all(tf.math.is_finite(tensor))
 
 
-def _floats_finite(nest: Any) -> Any:
+def floats_finite(nest: Any) -> Any:
     """Whether all float tensors of a nest are finite."""
     floats = [
         tf.convert_to_tensor(leaf)

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gradwatch.capture import statistics
+from gradwatch.capture import replicas, statistics
 from gradwatch.capture.anatomy import activation, layer_path
 from gradwatch.capture.attributes import Hook
 from gradwatch.signals import Slot
@@ -177,9 +177,8 @@ class Probes:
         if tf.executing_eagerly() or not 1 < len(parts) <= _COMPONENTS:
             return
         weights = [getattr(v, "_value", v) for v in variables]
-        gradients = {
-            path: _flat_gradients(part, weights) for path, part in parts.items()
-        }
+        own = [_flat_gradients(part, weights) for part in parts.values()]
+        gradients = dict(zip(parts, replicas.total(own), strict=True))
         norms = {path: tf.norm(g) for path, g in gradients.items()}
         for path, norm in norms.items():
             self.picture.add(path, {"component_gradient_norm": norm})

@@ -66,6 +66,7 @@ class _Incidents:
         self._dropped = schema.column("update_dropped")
         self._gradients = schema.columns("variable_gradient_norm")
         self._weights = schema.columns("variable_nonfinite")
+        self._replicas = schema.columns("replica_nonfinite")
 
     def starts(self, record: Record) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yields step and facts of each first row of an incident."""
@@ -88,6 +89,7 @@ class _Incidents:
         gradients = {k: v for k, v in norms.items() if not np.isfinite(v)}
         overflows = {k: v for k, v in norms.items() if v > _SQUARABLE}
         weights = [path for path, i in self._weights.items() if row[i]]
+        replicas = [name for name, i in self._replicas.items() if row[i]]
         source: _Source = "weight"
         if not flag(self._lost):
             if not np.isfinite(loss):
@@ -100,6 +102,8 @@ class _Incidents:
             "gradients": gradients or overflows,
             "variables": len(self._gradients),
             "weights": weights,
+            "replicas": replicas,
+            "every_replica": len(replicas) == len(self._replicas),
             "batch": flag(self._batch),
             "lost": flag(self._lost),
             "update_applied": not flag(self._dropped),
@@ -134,6 +138,7 @@ class _Nonfinite(abc.ABC):
         causes, advice = self._why(facts)
         data = ", because the batch itself holds NaN or Inf"
         data = data if facts["batch"] else ""
+        where = _where(facts)
         return Finding(
             rule=self.name,
             severity=self.severity,
@@ -146,10 +151,11 @@ class _Nonfinite(abc.ABC):
                 "variables": facts["variables"],
                 "nonfinite_weights": facts["weights"],
                 "nonfinite_batch": facts["batch"],
+                "nonfinite_replicas": facts["replicas"],
                 "update_applied": facts["update_applied"],
             },
             causes=causes,
-            message=f"{what} at step {step}{data}. {_left(facts)}",
+            message=f"{what} at step {step}{where}{data}. {_left(facts)}",
             advice=advice,
         )
 
@@ -241,6 +247,13 @@ class NonfiniteWeight(_Nonfinite):
             return "weights", "Trainable weights held NaN or Inf already"
         paths = facts["weights"] or ["state"]
         return paths[0], f"NaN or Inf was assigned to {listed(paths)}"
+
+
+def _where(facts: dict[str, Any]) -> str:
+    """Says which replicas are concerned, if not all of them."""
+    if facts["every_replica"] or not facts["replicas"]:
+        return ""
+    return f" in replica {listed(facts['replicas'])} alone"
 
 
 def _left(facts: dict[str, Any]) -> str:

@@ -1,0 +1,308 @@
+"""`MirroredStrategy`: two replicas, each with half of the batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradwatch import GradWatch, UnsupportedError
+from gradwatch.signals import Slot
+from tests.capture.test_fit import Recorder
+from tests.models import Mode, classifier, data
+
+SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
+ROWS = 512  # whole batches: Keras loses its weights to an empty replica
+GRAPH, SEVERAL = Mode(), Mode(steps_per_execution=8)
+EAGER = Mode(run_eagerly=True)
+
+
+def _mirrored(cpus: int = 2, plain_sums: bool = False) -> Any:
+    """A strategy; Keras runs several steps at once with plain sums only."""
+    return _strategy(cpus, plain_sums)
+
+
+@functools.cache
+def _strategy(cpus: int, plain_sums: bool) -> Any:
+    # Once each: two of them in a process disturb each other's collectives.
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(cpus)],
+        tf.distribute.ReductionToOneDevice() if plain_sums else None,
+    )
+
+
+@functools.cache
+def _one_device() -> Any:
+    return tf.distribute.OneDeviceStrategy("CPU:1")
+
+
+def _model(
+    strategy: Any,
+    mode: Mode = GRAPH,
+    make: Callable[[], Any] = Adam,
+    **options: Any,
+) -> Any:
+    with strategy.scope():
+        model = classifier(mode, **options)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(make(), loss, metrics=["accuracy"], **mode._asdict())
+    return model
+
+
+def _small(
+    strategy: Any, make: Callable[[], Any] = Adam, **options: Any
+) -> Any:
+    """A model without state: its batch may be parted without a difference."""
+    with strategy.scope():
+        keras.utils.set_random_seed(3)
+        layers = [
+            keras.Input((8,)),
+            keras.layers.Dense(
+                6, "tanh", kernel_regularizer="l2", name="hidden"
+            ),
+            keras.layers.Dense(3, name="classes"),
+        ]
+        model = keras.Sequential(layers, name="net")
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(make(), loss, **options)
+    return model
+
+
+def _fit(model: Any, *callbacks: Any, rows: int = ROWS, **options: Any) -> Any:
+    x, y = (array[:rows] for array in data(ROWS))
+    x = options.pop("x", x)
+    kept = {"verbose": 0, "shuffle": False, "batch_size": 32, **options}
+    return model.fit(x, y, callbacks=[*callbacks], **kept)
+
+
+def _watched(path: Path, **options: Any) -> tuple[Any, Any]:
+    """A watch and the recorder of its readings."""
+    recorder = Recorder()
+    watch = GradWatch(
+        path, sinks=[recorder], **{"xray_every_steps": 0} | options
+    )
+    return watch, recorder
+
+
+def copies(model: Any) -> dict[str, Any]:
+    """Values of all variables on all replicas."""
+    strategy = model.distribute_strategy
+    everything = (
+        *model.variables,
+        *model.optimizer.variables,
+        *model.metrics_variables,
+    )
+    return {
+        f"{i} {v.path} {j}": copy.numpy()
+        for i, v in enumerate(everything)
+        for j, copy in enumerate(strategy.experimental_local_results(v.value))
+    }
+
+
+def _assert_same(left: Any, right: Any) -> None:
+    ours, theirs = copies(left), copies(right)
+    for (path, a), b in zip(ours.items(), theirs.values(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=path)
+
+
+@pytest.mark.parametrize("on_nonfinite", ["stop", "record"])
+@pytest.mark.parametrize("mode", [GRAPH, SEVERAL, EAGER], ids=str)
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_watching_changes_nothing(
+    cpus: int, mode: Mode, on_nonfinite: Any, tmp_path: Path
+) -> None:
+    """Each replica's copy of each variable is that of plain fit."""
+    strategy = _mirrored(cpus, plain_sums=mode is SEVERAL)
+    rows = 96 if mode is EAGER else ROWS
+    plain = _model(strategy, mode)
+    expected = _fit(plain, epochs=2, rows=rows).history
+    watched = _model(strategy, mode)
+    options = {"on_nonfinite": on_nonfinite, "xray_every_steps": 7}
+    watch, recorder = _watched(tmp_path, **options)
+    got = _fit(watched, watch, epochs=2, rows=rows).history
+    assert watch.findings == []
+    assert recorder.steps == list(range(2 * rows // 32))
+    assert got == expected
+    _assert_same(watched, plain)
+
+
+def _slots(recorder: Recorder) -> dict[Slot, Any]:
+    """All columns but those of time."""
+    return {
+        slot: recorder.column(*slot)
+        for slot in recorder.schema.slots
+        if slot.signal
+        not in ("step_time", "data_wait", "examples_per_second", "xray_trace")
+    }
+
+
+@pytest.mark.parametrize("on_nonfinite", ["stop", "record"])
+def test_readings_are_those_of_one_device(
+    on_nonfinite: Any, tmp_path: Path
+) -> None:
+    """Loss, its parts and norms are about the whole batch."""
+    watches = []
+    for strategy in (tf.distribute.get_strategy(), _mirrored()):
+        model = _small(strategy, lambda: SGD(0.1))
+        options = {"on_nonfinite": on_nonfinite, "xray_every_steps": 5}
+        options["budget"] = 1.0
+        watch, recorder = _watched(tmp_path, **options)
+        _fit(model, watch)
+        watches.append((_slots(recorder), model.get_weights()))
+    (alone, weights), (mirrored, theirs) = watches
+    blame = {Slot("replica_nonfinite", str(i)) for i in range(2)}
+    assert set(mirrored) - set(alone) == blame
+    assert set(alone) <= set(mirrored)
+    everyday = [
+        *(Slot(s) for s in ("loss", "gradient_norm", "examples")),
+        *(
+            s
+            for s in alone
+            if s.signal.startswith(("variable", "loss_", "comp"))
+        ),
+    ]
+    assert len(everyday) > 20
+    for slot in everyday:
+        np.testing.assert_allclose(
+            mirrored[slot], alone[slot], rtol=2e-4, atol=1e-6, err_msg=str(slot)
+        )
+    assert all(not mirrored[slot].any() for slot in blame)
+    for a, b in zip(weights, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def _broken(rows: int, row: int) -> Any:
+    x = data(ROWS)[0][:rows]
+    x[row] = np.nan
+    return x
+
+
+@pytest.mark.parametrize("mode", [GRAPH, SEVERAL, EAGER], ids=str)
+@pytest.mark.parametrize("replica", [0, 1])
+def test_nan_of_one_replica_is_kept_out_of_all(
+    replica: int, mode: Mode, tmp_path: Path
+) -> None:
+    """The model is what it was before the step, and the replica is named."""
+    strategy = _mirrored(plain_sums=mode is SEVERAL)
+    rows, bad = 4 * 32, 2 * 32 + 16 * replica + 3
+    expected = _model(strategy, mode)
+    _fit(expected, rows=2 * 32)
+    model = _model(strategy, mode)
+    watch, recorder = _watched(tmp_path)
+    _fit(model, watch, rows=rows, x=_broken(rows, bad))
+    (finding,) = watch.findings
+    # TensorFlow's fused Dense and ReLU makes NaN to 0, so the loss is finite.
+    assert finding.rule in ("nonfinite_loss", "nonfinite_gradient")
+    assert finding.first_step == 2
+    assert finding.causes == ("data",)
+    assert finding.evidence["nonfinite_replicas"] == [str(replica)]
+    assert f"replica {replica}" in finding.message
+    blame = recorder.column("replica_nonfinite", str(replica))
+    np.testing.assert_array_equal(blame[:3], [0, 0, 1])
+    other = recorder.column("replica_nonfinite", str(1 - replica))
+    assert not other.any()
+    _assert_same(model, expected)
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+def test_loss_scaling_skips_for_all_replicas(
+    replica: int, tmp_path: Path
+) -> None:
+    """Keras asks the first replica only; the update is dropped all the same."""
+
+    def scaled() -> Any:
+        return keras.optimizers.LossScaleOptimizer(
+            SGD(0.1), initial_scale=1024.0
+        )
+
+    model = _small(_mirrored(), scaled)
+    watch, recorder = _watched(tmp_path)
+    seen: list[Any] = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            seen.append(copies(self.model))
+
+    x, y = data(3 * 32)
+    weights = np.ones(len(x), np.float32)
+    weights[32 + 16 * replica] = 1e38  # its gradient overflows, its loss not
+    model.fit(
+        x,
+        y,
+        32,
+        callbacks=[watch, Look()],
+        sample_weight=weights,
+        shuffle=False,
+        verbose=0,
+    )
+    assert watch.findings == []
+    np.testing.assert_array_equal(recorder.column("update_dropped"), [0, 1, 0])
+    np.testing.assert_array_equal(
+        recorder.column("loss_scale"), [1024, 1024, 512]
+    )
+    for path, value in seen[0].items():
+        if "kernel" in path or "bias" in path:
+            np.testing.assert_array_equal(seen[1][path], value, err_msg=path)
+            assert np.isfinite(seen[2][path]).all()
+
+
+def test_an_error_of_the_users_passes_through(tmp_path: Path) -> None:
+    """Of one replica, while its step is being traced."""
+
+    def loss(y: Any, p: Any) -> Any:
+        context = tf.distribute.get_replica_context()
+        own = 0 if context is None else context.replica_id_in_sync_group
+        if tf.get_static_value(own) == 1:
+            raise RuntimeError("mine")
+        return tf.reduce_mean(tf.square(p))
+
+    with _mirrored().scope():
+        model = classifier()
+        model.compile("sgd", loss)
+    watch, _ = _watched(tmp_path)
+    with pytest.raises(RuntimeError, match="mine"):
+        _fit(model, watch)
+    assert "gradwatch" not in repr(vars(model.optimizer))
+    assert "compute_metrics" not in vars(model)
+
+
+def test_what_is_not_measured_is_refused(tmp_path: Path) -> None:
+    """By name: accumulation, at which Keras itself fails, and own loops."""
+    model = _small(_mirrored(), lambda: SGD(gradient_accumulation_steps=2))
+    watch, _ = _watched(tmp_path)
+    with pytest.raises(UnsupportedError, match="gradient_accumulation_steps"):
+        _fit(model, watch)
+    with (
+        pytest.raises(UnsupportedError, match="loop of your own"),
+        watch.watching(_small(_mirrored())),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_device_strategy(tmp_path: Path) -> None:
+    """Is watched like none."""
+    plain, model = _model(_one_device()), _model(_one_device())
+    watch, recorder = _watched(tmp_path, xray_every_steps=7)
+    assert _fit(model, watch).history == _fit(plain).history
+    assert watch.findings == []
+    assert recorder.steps == list(range(16))
+    _assert_same(model, plain)
+
+
+def test_a_share_without_examples(tmp_path: Path) -> None:
+    """Keras itself makes NaN of it; the update is kept out and it is told."""
+    model = _small(_mirrored())
+    watch, recorder = _watched(tmp_path)
+    _fit(model, watch, rows=65)
+    (finding,) = watch.findings
+    assert finding.first_step == 2
+    assert finding.evidence["nonfinite_replicas"] == ["1"]
+    np.testing.assert_array_equal(recorder.column("examples"), [32, 32, 1])
+    assert all(np.isfinite(value).all() for value in copies(model).values())
