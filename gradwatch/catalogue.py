@@ -80,6 +80,14 @@ CATALOGUE = (
     ),
     *_rows(
         "run",
+        "ratio",
+        clip_factor="Norm after the optimizer's own clipping over the norm "
+        "before: 1 where it did not bind, NaN in a step that only collects; "
+        "measured if the optimizer clips. The user's own clipping is not in "
+        "it: `gradient_norm` is before that, `applied_gradient_norm` after.",
+    ),
+    *_rows(
+        "run",
         "seconds",
         step_time="Time of the step in the train function, its share of an "
         "execution of several; on a GPU the time between finished steps.",
@@ -100,6 +108,12 @@ CATALOGUE = (
         "several optimizers.",
         optimizer_learning_rate="`learning_rate` of one of several optimizers; "
         "the run's is the first one's.",
+    ),
+    *_rows(
+        "optimizer",
+        "ratio",
+        optimizer_clip_factor="`clip_factor` of one of several optimizers, the "
+        "smallest of its updates in the step.",
     ),
     *_rows(
         "run",

@@ -158,6 +158,11 @@ _CATALOGUE = (
             "run reason",
             "Steps whose gradients the guard, or loss scaling, kept out.",
         ),
+        (
+            "clipped_steps_total",
+            "run",
+            "Steps at which an optimizer's own clipping bound.",
+        ),
         ("findings_total", "run rule severity", "Findings that were said."),
         (
             "events_dropped_total",

@@ -199,6 +199,7 @@ def _add_values(page: Page, run: str, snapshot: Snapshot) -> None:
 def _add_counters(page: Page, run: str, counters: Mapping[str, Any]) -> None:
     for reason, count in counters["skipped_steps"].items():
         page.add("skipped_steps_total", (run, reason), count)
+    page.add("clipped_steps_total", (run,), counters["clipped_steps"])
     last = counters["last_nonfinite_time"]
     page.add("last_nonfinite_timestamp_seconds", (run,), last)
     page.add("last_nonfinite_step", (run,), counters["last_nonfinite_step"])

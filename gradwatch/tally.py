@@ -1,4 +1,4 @@
-"""The tally of a run's bad steps: what was not finite, what was dropped.
+"""The tally of a run's steps: what was not finite, dropped or clipped.
 
 Monotonic counts, folded from Blocks. numpy and the standard library only.
 """
@@ -23,10 +23,11 @@ _FLAGS = {
 
 
 class Tally:
-    """Counts steps that were not finite and steps whose update was dropped."""
+    """Counts steps: not finite, with a dropped update, with a clipped one."""
 
     def __init__(self) -> None:
         self._skipped = Counter(nonfinite=0, loss_scale=0)
+        self._clipped = 0
         self._last = (-1, 0.0)
         self._nonfinite: Counter[tuple[str, str]] = Counter()
         self._variables: Counter[str] = Counter()
@@ -36,6 +37,7 @@ class Tally:
         if (loss := schema.column("loss")) is not None:
             self._count("loss", block.values[:, [loss]])
         self._add_dropped(schema, block)
+        self._add_clipped(schema, block)
         self._add_nonfinite(schema, block)
 
     def plain(self) -> dict[str, Any]:
@@ -47,6 +49,7 @@ class Tally:
         step, time = self._last
         return {
             "skipped_steps": dict(self._skipped),
+            "clipped_steps": self._clipped,
             "last_nonfinite_step": step,
             "last_nonfinite_time": time,
             "nonfinite": [[*k, n] for k, n in self._nonfinite.items()],
@@ -64,6 +67,16 @@ class Tally:
         scaled = (rows[:, bad] == 0) & ~np.isfinite(rows[:, norm])
         self._skipped["loss_scale"] += int(scaled.sum())
         self._skipped["nonfinite"] += int((~scaled).sum())
+
+    def _add_clipped(self, schema: Schema, block: Block) -> None:
+        """Counts steps at which the clipping of an optimizer bound."""
+        columns = [
+            column
+            for signal in ("clip_factor", "optimizer_clip_factor")
+            for column in schema.columns(signal).values()
+        ]
+        factors = block.values[:, columns]
+        self._clipped += int((factors < 1).any(axis=1).sum())
 
     def _add_nonfinite(self, schema: Schema, block: Block) -> None:
         flag = schema.column("nonfinite")

@@ -345,3 +345,21 @@ def test_findings_are_counted_by_rule_and_severity() -> None:
     assert found[f"gradwatch_findings_total{{{labels}}}"] == 2
     last = "gradwatch_finding_last_timestamp_seconds"
     assert found[f'{last}{{{labels},subject="dense/bias"}}'] == 1010.0
+
+
+def test_steps_at_which_clipping_bound_are_counted() -> None:
+    """Below 1 is clipped, NaN is not; a step with two optimizers is one."""
+    state = RunState(Run("run-1", "clips", 1000.0, "host", {}, {}))
+    signals = ("clip_factor", "optimizer_clip_factor", "optimizer_clip_factor")
+    names = ("", "first", "second")
+    state.begin(Anatomy(), Schema(tuple(map(Slot, signals, names))))
+    factors = [[1, 1, 1], [0.5, 1, 1], [np.nan] * 3, [1, 0.5, 0.25]]
+    values = np.array(factors, np.float32)
+    steps = np.arange(4)
+    times = steps.astype(np.float64)
+    state.fold(Block(steps, times, values, steps < 0))
+    found = series(page(state.snapshot()))
+    assert found['gradwatch_clipped_steps_total{run="run-1"}'] == 2
+    assert found['gradwatch_clip_factor_ratio{run="run-1"}'] == 1
+    second = 'optimizer="second",run="run-1"'
+    assert found[f"gradwatch_optimizer_clip_factor_ratio{{{second}}}"] == 0.25

@@ -6,7 +6,7 @@ _backend_apply_gradients), `optimizers/loss_scale_optimizer.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -25,6 +25,8 @@ __all__ = [
     "told",
     "updates",
 ]
+
+_BINDING = 1.0 - 1e-6  # clipping that shortens by less is none
 
 
 def optimizers(model: Any) -> list[Any]:
@@ -114,7 +116,8 @@ def applied(
 ) -> dict[Slot, Any]:
     """Returns the global norm of what the weights are updated with.
 
-    That is after the user's own code, collecting over micro-steps and clipping.
+    That is after the user's own code, collecting over micro-steps and clipping;
+    and by how much the clipping has shortened it.
 
     Args:
         optimizer: says how it collects and clips.
@@ -128,48 +131,79 @@ def applied(
         is that of the tape's gradients.
     """
     rule = inner(optimizer)
-    if rule is None or not (
-        changed or rule.gradient_accumulation_steps or _clips(rule)
-    ):
+    steps = rule.gradient_accumulation_steps if rule is not None else None
+    clips = rule is not None and bool(_clip(rule)[1])
+    if rule is None or not (changed or steps or clips):
         return {}
-    steps = rule.gradient_accumulation_steps
-    # Slices are collected as what they stand for.
-    plain = map(tf.convert_to_tensor if steps else dense, gradients)
-    wide = [tf.cast(g, tf.float64) for g in plain]
-    if factor is not None:
-        wide = [g / tf.cast(factor, tf.float64) for g in wide]
-    if not steps:
-        return {Slot("applied_gradient_norm"): _clipped_norm(rule, wide)}
-    collected = [
-        rule._accumulated_gradients[rule._get_variable_index(v)]
-        for v in variables
-    ]
-    norm = tf.cond(
-        updates(optimizer),
-        lambda: _clipped_norm(
-            rule,
+
+    def unscaled(values: Any) -> Any:
+        wide = tf.cast(values, tf.float64)
+        return wide if factor is None else wide / tf.cast(factor, wide.dtype)
+
+    if steps:
+        # Slices are collected as what they stand for.
+        plain = [unscaled(tf.convert_to_tensor(g)) for g in gradients]
+        collected = [
+            rule._accumulated_gradients[rule._get_variable_index(v)]
+            for v in variables
+        ]
+        pairs = list(zip(plain, collected, strict=True))
+        norms = tf.cond(
+            updates(optimizer),
+            lambda: _clipped(
+                rule, [(g + tf.cast(c, g.dtype)) / steps for g, c in pairs]
+            ),
+            lambda: tf.fill([2], float("nan")),
+        )
+    else:
+        norms = _clipped(rule, [_entries(g, unscaled) for g in gradients])
+    signals = ("applied_gradient_norm", "clip_factor")
+    return {Slot(signals[i]): norms[i] for i in range(1 + clips)}
+
+
+def _clip(rule: Any) -> tuple[str, float]:
+    """Returns the option by which the optimizer clips, and its bound or 0."""
+    for option in ("clipnorm", "global_clipnorm", "clipvalue"):
+        bound = getattr(rule, option)
+        if bound and bound > 0:
+            return option, bound
+    return "", 0.0
+
+
+def _clipped(rule: Any, gradients: Sequence[Any]) -> Any:
+    """Returns norm and clip factor of float64 gradients, float32 `[2]`."""
+    option, bound = _clip(rule)
+    each = tf.stack([_norm(dense(g)) for g in gradients])
+    before = after = _norm(each)
+    if option == "clipvalue":
+        cut = [
+            _entries(g, lambda v: tf.clip_by_value(v, -bound, bound))
+            for g in gradients
+        ]
+        after = _norm(tf.stack([_norm(dense(g)) for g in cut]))
+    elif option:
+        # Of slices Keras takes the norm with rows of the same index apart.
+        seen = tf.stack(
             [
-                (g + tf.cast(c, g.dtype)) / steps
-                for g, c in zip(wide, collected, strict=True)
-            ],
-        ),
-        lambda: tf.constant(float("nan")),
-    )
-    return {Slot("applied_gradient_norm"): norm}
+                _norm(g.values) if isinstance(g, tf.IndexedSlices) else known
+                for g, known in zip(gradients, tf.unstack(each), strict=True)
+            ]
+        )
+        seen = _norm(seen) if option == "global_clipnorm" else seen
+        after = _norm(each * tf.minimum(bound / seen, 1.0))
+    binds = ~(after >= before * _BINDING)
+    factor = tf.where(binds, after / before, 1.0)
+    return tf.cast(tf.stack([after, factor]), tf.float32)
 
 
-def _clips(rule: Any) -> bool:
-    return bool(rule.clipnorm or rule.clipvalue or rule.global_clipnorm)
+def _entries(gradient: Any, change: Callable[[Any], Any]) -> Any:
+    """Returns a gradient with other entries, as Keras changes them."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return change(gradient)
+    values = change(gradient.values)
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
-def _clipped_norm(rule: Any, wide: Sequence[Any]) -> Any:
-    if rule.clipvalue:
-        bound = rule.clipvalue
-        wide = [tf.clip_by_value(g, -bound, bound) for g in wide]
-    each = tf.stack([tf.norm(g) for g in wide])
-    if rule.clipnorm:
-        each = tf.minimum(each, rule.clipnorm)
-    whole = tf.norm(each)
-    if rule.global_clipnorm:
-        whole = tf.minimum(whole, rule.global_clipnorm)
-    return tf.cast(whole, tf.float32)
+def _norm(tensor: Any) -> Any:
+    """L2 norm in one pass; squares of float32 entries fit into float64."""
+    return tf.sqrt(2.0 * tf.nn.l2_loss(tensor))

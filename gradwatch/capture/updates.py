@@ -6,6 +6,7 @@ several times, has several; its reading is then about all of them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ __all__ = ["Update", "reading", "with_state"]
 
 _FLAGS = HEAD[2:]
 _LEDGER = ("loss_component", "raw_loss_component")
-_OWN = ("gradient_norm", "applied_gradient_norm", "learning_rate")
+_APPLIED = ("applied_gradient_norm", "clip_factor")
+_OWN = ("gradient_norm", "learning_rate", *_APPLIED)
 
 
 class Update(NamedTuple):
@@ -130,7 +132,7 @@ def _named(update: Update) -> dict[Slot, Any]:
         else:
             if slot.signal in _OWN:
                 values[Slot(f"optimizer_{slot.signal}", name)] = value
-            if slot.signal != "applied_gradient_norm":
+            if slot.signal not in _APPLIED:
                 values[slot] = value
     return values
 
@@ -146,4 +148,9 @@ def _combined(slot: Slot, values: list[Any]) -> Any:
         # A maximum may pass over NaN, a sum does not.
         most, sum_ = tf.reduce_max(together), tf.reduce_sum(together)
         return tf.where(finite, most, sum_)
+    if slot.signal == "optimizer_clip_factor":
+        # NaN where an update only collects.
+        return functools.reduce(
+            lambda a, b: tf.where(tf.math.is_nan(a) | (b < a), b, a), values
+        )
     return values[0]

@@ -114,6 +114,7 @@ _SNAPSHOT = _fields(
     values=_rows(_text, _text, _number),
     counters=_fields(
         skipped_steps=_fields(nonfinite=_count, loss_scale=_count),
+        clipped_steps=_count,
         last_nonfinite_step=_number,
         last_nonfinite_time=_number,
         nonfinite=_rows(_text, _text, _count),

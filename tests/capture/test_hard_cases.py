@@ -311,6 +311,31 @@ def test_an_own_train_function_is_refused(tmp_path: Path) -> None:
         _fit(model, tmp_path)
 
 
+def test_automatic_steps_per_execution_are_left_to_keras(
+    tmp_path: Path,
+) -> None:
+    """Keras takes "auto" in `compile`, and what its `fit` says of it counts."""
+
+    def outcome(path: Path | None) -> tuple[str, Any]:
+        keras.utils.set_random_seed(7)
+        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", steps_per_execution="auto")
+        said = ""
+        try:
+            _fit(model, path)
+        except TypeError as error:  # Keras 3.15.1
+            said = str(error)
+        # The model is none the worse for it.
+        model.compile("sgd", "mse", steps_per_execution=2)
+        _fit(model, path)
+        return said, model.get_weights()
+
+    (plain, theirs), (watched, ours) = outcome(None), outcome(tmp_path)
+    assert watched == plain
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_two_optimizers_of_the_same_name(tmp_path: Path) -> None:
     """Each has its own losses and norms."""
 

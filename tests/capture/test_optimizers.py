@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from gradwatch import GradWatch
+from gradwatch.capture.optimizer import applied
 from tests.capture.test_fit import Recorder
 from tests.models import (
     BATCH,
@@ -94,40 +95,137 @@ def test_watching_changes_nothing(name: str, tmp_path: Path) -> None:
     assert watch.findings == []
 
 
+class _Expected(NamedTuple):
+    """What numpy makes of a fit's gradients, `[steps]` each."""
+
+    raw: Any
+    applied: Any
+    factors: Any
+
+
+def _expected(make: Callable[[], Any]) -> _Expected:
+    """Trains step by step and collects and clips by itself."""
+    model = _model(make, Mode(run_eagerly=True))
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    micro = optimizer.gradient_accumulation_steps or 1
+    rows, kept = [], []
+    for step, (x, y) in enumerate(batches()):
+        kept.append(_gradients(model, x, y))
+        row = [_norm(kept[-1]), np.nan, np.nan]
+        if (step + 1) % micro == 0:
+            mean = [sum(each) / micro for each in zip(*kept)]
+            row[1] = _norm(_clipped(optimizer, mean))
+            row[2] = row[1] / _norm(mean)
+            kept = []
+        rows.append(row)
+        model.train_on_batch(x, y)
+    return _Expected(*np.transpose(rows))
+
+
+def _assert_factor(recorder: Recorder, watch: GradWatch, wanted: Any) -> None:
+    """Asserts factors and the number of steps at which clipping bound."""
+    factor = recorder.column("clip_factor")
+    np.testing.assert_allclose(factor, wanted, rtol=2e-3)
+    binds = wanted < 1 - 1e-9
+    assert (factor[~binds & ~np.isnan(wanted)] == 1).all()
+    assert (factor[binds] < 1).all()
+    assert watch.state["counters"]["clipped_steps"] == binds.sum()
+
+
 @pytest.mark.parametrize("mode", [GRAPH, XLA], ids=str)
 @pytest.mark.parametrize("name", MAKES)
 def test_norms_before_and_after(name: str, mode: Mode, tmp_path: Path) -> None:
     """Both norms agree with numpy, which collects and clips by itself."""
     recorder = Recorder()
-    fit(
-        _model(MAKES[name], mode),
-        GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder]),
-    )
-    model = _model(MAKES[name], Mode(run_eagerly=True))
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    micro = optimizer.gradient_accumulation_steps or 1
-    raw, applied, kept = [], [], []
-    for step, (x, y) in enumerate(batches()):
-        gradients = _gradients(model, x, y)
-        raw.append(_norm(gradients))
-        kept.append(gradients)
-        due = (step + 1) % micro == 0
-        mean = [sum(each) / micro for each in zip(*kept)] if due else []
-        applied.append(_norm(_clipped(optimizer, mean)) if due else np.nan)
-        kept = [] if due else kept
-        model.train_on_batch(x, y)
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
+    fit(_model(MAKES[name], mode), watch)
+    raw, applied, factors = _expected(MAKES[name])
     tolerance = 2e-3 if mode.jit_compile else 5e-4
     got = recorder.column("gradient_norm")
     np.testing.assert_allclose(got, raw, rtol=tolerance)
-    clips = any(
-        (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
-    )
-    if micro > 1 or clips:
+    told = {slot.signal for slot in recorder.schema.slots}
+    assert ("clip_factor" in told) == ("clip" in name)
+    if "clip" in name:
+        _assert_factor(recorder, watch, factors)
+    if "clip" in name or "accumulation" in name:
         after = recorder.column("applied_gradient_norm")
         np.testing.assert_allclose(after, applied, rtol=tolerance)
     updated = ~np.isnan(applied)
     assert (recorder.column("update_applied") == updated).all()
     assert not recorder.column("update_dropped").any()
+
+
+def test_clipping_in_half_precision(tmp_path: Path) -> None:
+    """The factor is that of unscaled gradients, and sometimes 1."""
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
+    bound = 1.0
+
+    def make() -> Any:
+        return SGD(0.1, global_clipnorm=bound)
+
+    with _policy("mixed_float16"):
+        model = _model(make, GRAPH)
+        expected = _expected(make)
+    fit(model, watch)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    norms = recorder.column("gradient_norm")
+    np.testing.assert_allclose(norms, expected.raw, rtol=0.02)
+    wanted = np.minimum(1, bound / norms)
+    assert {True, False} == set(wanted < 1)
+    _assert_factor(recorder, watch, wanted)
+
+
+SLICES = np.array([[3.0, 0.4], [-2.9, 0.4], [0.1, 0.0]], np.float32)
+DENSE = np.array([0.3, -0.4], np.float32)  # norm 0.5
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    ("option", "bound", "size", "binds"),
+    [
+        ("clipnorm", 0.25, 1.0, True),
+        ("clipnorm", 10.0, 1.0, False),
+        ("global_clipnorm", 1.0, 1.0, True),
+        ("global_clipnorm", 10.0, 1.0, False),
+        ("clipvalue", 0.25, 1.0, True),
+        ("clipvalue", 10.0, 1.0, False),
+        ("clipvalue", 0.25, 1e25, True),
+        ("clipvalue", 0.25, 0.0, False),
+        ("clipnorm", 0.25, 0.0, False),
+        ("clipnorm", -1.0, 1.0, False),
+    ],
+)
+def test_clip_factor_is_that_of_keras(
+    option: str, bound: float, size: float, binds: bool, jit: bool
+) -> None:
+    """Also with rows of the same index, which Keras looks at one by one."""
+    optimizer = SGD(1.0, **{option: bound})
+
+    def gradients() -> list[Any]:
+        rows = tf.constant(SLICES * np.float32(size))
+        slices = tf.IndexedSlices(rows, tf.constant([2, 2, 1]), (4, 2))
+        return [slices, tf.constant(DENSE * np.float32(size))]
+
+    @tf.function(jit_compile=jit)
+    def measured() -> Any:
+        found = applied(optimizer, gradients(), None, [], False)
+        return {slot.signal: value for slot, value in found.items()}
+
+    def norm(given: Any) -> Any:
+        plain = [tf.convert_to_tensor(g).numpy() for g in given]
+        return _norm([g.astype(np.float64) for g in plain])
+
+    before = norm(gradients())
+    after = norm(optimizer._clip_gradients(gradients()))
+    got = {name: float(value) for name, value in measured().items()}
+    if bound < 0:
+        assert got == {}
+        return
+    assert got["applied_gradient_norm"] == pytest.approx(after, rel=1e-5)
+    wanted = after / before if binds else 1.0
+    assert got["clip_factor"] == pytest.approx(wanted, rel=1e-5)
+    assert (got["clip_factor"] < 1) == binds
 
 
 def test_what_the_optimizer_says_of_itself(tmp_path: Path) -> None:

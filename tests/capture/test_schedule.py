@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
+from gradwatch import GradWatch
 from gradwatch.capture.schedule import FIRST, Schedule
+from tests.capture.test_fit import Recorder
 
 
 def _run(
@@ -72,3 +77,47 @@ def test_at_most_four_before_there_is_a_baseline() -> None:
         else:
             break
     assert taken == 4
+
+
+def _fit(path: Path, batches: int, executes: int, budget: float) -> Recorder:
+    """Trains a step of few operations that has much to look at."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((256,)), keras.layers.Dense(512, name="wide")]
+    model = keras.Sequential([*layers, keras.layers.Dense(1)], name="net")
+    rule = keras.optimizers.SGD(1e-4)
+    model.compile(rule, "mse", steps_per_execution=executes)
+    x = np.random.default_rng(0).normal(size=(4 * batches, 256))
+    recorder = Recorder()
+    watch = GradWatch(path, sinks=[recorder], xray_every_steps=1, budget=budget)
+    model.fit(x, x[:, :1], batch_size=4, verbose=0, callbacks=[watch])
+    assert watch.findings == []
+    assert recorder.steps == list(range(batches))
+    return recorder
+
+
+@pytest.mark.parametrize("executes", [1, 3])
+def test_a_fit_before_there_is_a_baseline(
+    executes: int, tmp_path: Path
+) -> None:
+    """The first execution is traced, four are X-rays, five are measured."""
+    recorder = _fit(tmp_path, 10 * executes, executes, 0.02)
+    xray = np.concatenate([b.xray for b in recorder.blocks])
+    assert np.flatnonzero(xray).tolist() == [i * executes for i in (1, 2, 3, 4)]
+
+
+def test_a_fit_keeps_the_budget(tmp_path: Path) -> None:
+    """Where each step is to be an X-ray, few are, and some still are."""
+    budget, steps = 0.2, 800
+    recorder = _fit(tmp_path, steps, 1, budget)
+    xray = np.concatenate([b.xray for b in recorder.blocks])
+    share = recorder.column("xray_share")[xray]
+    # Of several, because a busy machine may make any one of them slow.
+    assert np.median(share[-5:]) < 1.25 * budget
+    assert 6 < xray.sum() < steps / 4
+    # As the steps' own times tell it: without the first step, which is traced,
+    # and the first X-ray, which is too.
+    times = recorder.column("step_time")
+    traced = [0, np.flatnonzero(xray)[0]]
+    times, xray = np.delete(times, traced), np.delete(xray, traced)
+    cost = (times[xray] - np.median(times[~xray])).sum()
+    assert cost / times.sum() < 1.5 * budget

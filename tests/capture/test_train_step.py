@@ -240,9 +240,8 @@ def test_norms_are_those_of_the_tape(
 def test_several_optimizers_each_by_name(tmp_path: Path) -> None:
     """Losses, norms and rates are told for each; the losses add up."""
     recorder = Recorder()
-    history = _fit(
-        _model(Two), GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
-    ).history
+    watch = GradWatch(tmp_path, xray_every_steps=0, sinks=[recorder])
+    history = _fit(_model(Two), watch).history
     column = recorder.column
     assert column("optimizer_learning_rate", "first_optimizer")[0] == (
         pytest.approx(0.01)
@@ -261,6 +260,11 @@ def test_several_optimizers_each_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(norm, np.hypot(out, bias), rtol=1e-5)
     applied = column("optimizer_applied_gradient_norm", "second_optimizer")
     assert (applied <= CLIP * 2**0.5 + 1e-6).all()
+    factor = column("optimizer_clip_factor", "second_optimizer")
+    np.testing.assert_allclose(factor, applied / norm, rtol=1e-5)
+    assert "clip_factor" not in {slot.signal for slot in recorder.schema.slots}
+    clipped = watch.state["counters"]["clipped_steps"]
+    assert clipped == (factor < 1).sum() > 0
     hidden = column("optimizer_gradient_norm", "first_optimizer")
     whole = column("gradient_norm")
     np.testing.assert_allclose(whole, np.hypot(hidden, norm), rtol=1e-2)
