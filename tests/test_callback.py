@@ -433,7 +433,7 @@ def test_own_faults_do_not_stop_training(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("probe")
 
-    monkeypatch.setattr("gradwatch.capture.measure.judge", fail)
+    monkeypatch.setattr("gradwatch.capture.shares.judge", fail)
     watched, plain = classifier(), classifier()
     watch = GradWatch(tmp_path)
     _fit(watched, watch)

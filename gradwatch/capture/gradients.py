@@ -88,7 +88,8 @@ class Tapes:
             for variable in variables:
                 call.gradients.pop(key(variable), None)
         targets = {id(t): t for call in used for t in call.targets}
-        changed = any(a is not b for a, b in zip(gradients, got, strict=True))
+        pairs = zip(gradients, got, strict=True)
+        changed = any(g is not None and g is not given for given, g in pairs)
         return Taken(gradients, list(targets.values()), changed)
 
     def rest(self, variables: Sequence[Any]) -> list[Any]:

@@ -114,22 +114,19 @@ class Measure:
         """
         handed, variables = zip(*pairs)
         taken = self.tapes.take(variables, handed)
-        changed = taken.changed and optimizer is not None
-        sums = got = replicas.total(taken.gradients)
-        if changed:
-            got = replicas.total(handed)
+        changed = taken.changed
+        own = list(handed) if changed else taken.gradients
+        sums = replicas.total(taken.gradients)
+        got = replicas.total(own) if changed else sums
         total, scale = self._loss(taken.targets)
-        parts = self.ledger.take(total)
-        self._parts.append(parts)
-        shared = {**self.known, **parts}
-        told = rule.told(optimizer)
+        self._parts.append(self.ledger.take(total))
+        shared = self.known | self._parts[-1]
         factor = rule.scale(optimizer) if scale is None else scale
-        raw = handed if changed else taken.gradients
-        told |= rule.applied(optimizer, raw, factor, variables, changed)
+        given = rule.Handed(own, got, factor, variables, changed)
+        told = rule.told(optimizer) | rule.applied(optimizer, given)
         names = list(map(self.name, variables))
         gradients = list(map(dense, sums))
-        if self._probes is not None:
-            self._probes.before(names, gradients, variables, scale)
+        self._look(names, gradients, variables, scale)
         step = Step(
             loss=tf.reduce_sum(total),
             gradients=gradients,
@@ -143,11 +140,16 @@ class Measure:
             skips=optimizer is not rule.inner(optimizer),
             updates=rule.updates(optimizer),
         )
-        own = Share(taken.gradients, len(shared))
-        verdict = judge_all(step, own, blocked, self._guarded)
-        assigned = [self.name(v) for v, *_ in state]
-        slots = _slots([*shared, *told], names, assigned)
+        share = Share(taken.gradients, len(shared))
+        verdict = judge_all(step, share, blocked, self._guarded)
+        lost = [self.name(v) for v, *_ in state]
+        slots = _slots([*shared, *told], names, lost)
         return Update(self._called(optimizer), slots, verdict, got)
+
+    def _look(self, *gradients: Any) -> None:
+        """Takes what `Probes.before` does, in an X-ray."""
+        if self._probes is not None:
+            self._probes.before(*gradients)
 
     def named(self, variable: Any) -> bool:
         """Whether a variable is the model's."""

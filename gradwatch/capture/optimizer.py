@@ -7,15 +7,17 @@ _backend_apply_gradients), `optimizers/loss_scale_optimizer.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from gradwatch.capture import replicas
 from gradwatch.capture.verdict import dense
 from gradwatch.signals import Slot
 
 __all__ = [
+    "Handed",
     "applied",
     "inner",
     "name",
@@ -107,13 +109,25 @@ def updates(optimizer: Any) -> Any:
     return tf.equal((count + 1) % tf.cast(steps, count.dtype), 0)
 
 
-def applied(
-    optimizer: Any,
-    gradients: Sequence[Any],
-    factor: Any,
-    variables: Sequence[Any],
-    changed: bool,
-) -> dict[Slot, Any]:
+class Handed(NamedTuple):
+    """What an optimizer gets.
+
+    Attributes:
+        own: G tensors or `tf.IndexedSlices`, of this replica.
+        sums: the same summed over all replicas.
+        factor: float32 scalar that the optimizer divides by, or `None`.
+        variables: their `keras.Variable`s.
+        changed: whether they are not what the tape gave.
+    """
+
+    own: Sequence[Any]
+    sums: Sequence[Any]
+    factor: Any
+    variables: Sequence[Any]
+    changed: bool
+
+
+def applied(optimizer: Any, handed: Handed) -> dict[Slot, Any]:
     """Returns the global norm of what the weights are updated with.
 
     That is after the user's own code, collecting over micro-steps and clipping;
@@ -121,10 +135,7 @@ def applied(
 
     Args:
         optimizer: says how it collects and clips.
-        gradients: G tensors or `tf.IndexedSlices` that it gets.
-        factor: float32 scalar that it divides them by, or `None`.
-        variables: their `keras.Variable`s.
-        changed: whether they are not what the tape gave.
+        handed: what it gets.
 
     Returns:
         Slot -> float32 scalar, NaN in a step that only collects; empty if it
@@ -133,32 +144,38 @@ def applied(
     rule = inner(optimizer)
     steps = rule.gradient_accumulation_steps if rule is not None else None
     clips = rule is not None and bool(_clip(rule)[1])
-    if rule is None or not (changed or steps or clips):
+    if rule is None or not (handed.changed or steps or clips):
         return {}
-
-    def unscaled(values: Any) -> Any:
-        wide = tf.cast(values, tf.float64)
-        return wide if factor is None else wide / tf.cast(factor, wide.dtype)
-
     if steps:
-        # Slices are collected as what they stand for.
-        plain = [unscaled(tf.convert_to_tensor(g)) for g in gradients]
-        collected = [
-            rule._accumulated_gradients[rule._get_variable_index(v)]
-            for v in variables
-        ]
-        pairs = list(zip(plain, collected, strict=True))
-        norms = tf.cond(
-            updates(optimizer),
-            lambda: _clipped(
-                rule, [(g + tf.cast(c, g.dtype)) / steps for g, c in pairs]
-            ),
-            lambda: tf.fill([2], float("nan")),
-        )
+        norms = _collected(optimizer, handed)
+    elif clips and replicas.number() > 1:
+        norms = _clipped_shares(rule, handed)
     else:
-        norms = _clipped(rule, [_entries(g, unscaled) for g in gradients])
+        gradients = [_unscaled(g, handed.factor) for g in handed.sums]
+        norms = _clipped(rule, gradients)
     signals = ("applied_gradient_norm", "clip_factor")
     return {Slot(signals[i]): norms[i] for i in range(1 + clips)}
+
+
+def _collected(optimizer: Any, handed: Handed) -> Any:
+    """Norm and clip factor of what micro-steps have collected."""
+    rule = inner(optimizer)
+    steps = rule.gradient_accumulation_steps
+    # Slices are collected as what they stand for.
+    plain = map(tf.convert_to_tensor, handed.own)
+    wide = [_unscaled(g, handed.factor) for g in plain]
+    before = [
+        rule._accumulated_gradients[rule._get_variable_index(v)]
+        for v in handed.variables
+    ]
+    pairs = list(zip(wide, before, strict=True))
+    return tf.cond(
+        updates(optimizer),
+        lambda: _clipped(
+            rule, [(g + tf.cast(c, g.dtype)) / steps for g, c in pairs]
+        ),
+        lambda: tf.fill([2], float("nan")),
+    )
 
 
 def _clip(rule: Any) -> tuple[str, float]:
@@ -191,9 +208,36 @@ def _clipped(rule: Any, gradients: Sequence[Any]) -> Any:
         )
         seen = _norm(seen) if option == "global_clipnorm" else seen
         after = _norm(each * tf.minimum(bound / seen, 1.0))
+    return _shortened(before, after)
+
+
+def _clipped_shares(rule: Any, handed: Handed) -> Any:
+    """The same, where replicas clip their own gradients before the sum."""
+    own = [_unscaled(g, handed.factor, g.dtype) for g in handed.own]
+    clipped = replicas.total(rule._clip_gradients(own))
+    sums = [_unscaled(g, handed.factor) for g in handed.sums]
+    before, after = (
+        _norm(tf.stack([_norm(dense(_unscaled(g, None))) for g in gradients]))
+        for gradients in (sums, clipped)
+    )
+    return _shortened(before, after)
+
+
+def _shortened(before: Any, after: Any) -> Any:
+    """The second norm and what it is of the first, float32 `[2]`."""
     binds = ~(after >= before * _BINDING)
     factor = tf.where(binds, after / before, 1.0)
     return tf.cast(tf.stack([after, factor]), tf.float32)
+
+
+def _unscaled(gradient: Any, factor: Any, dtype: Any = tf.float64) -> Any:
+    """Returns a gradient divided by a factor, if there is one."""
+
+    def change(values: Any) -> Any:
+        wide = tf.cast(values, dtype)
+        return wide if factor is None else wide / tf.cast(factor, dtype)
+
+    return _entries(gradient, change)
 
 
 def _entries(gradient: Any, change: Callable[[Any], Any]) -> Any:

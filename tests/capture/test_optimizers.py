@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from gradwatch import GradWatch
-from gradwatch.capture.optimizer import applied
+from gradwatch.capture.optimizer import Handed, applied
 from tests.capture.test_fit import Recorder
 from tests.models import (
     BATCH,
@@ -209,7 +209,8 @@ def test_clip_factor_is_that_of_keras(
 
     @tf.function(jit_compile=jit)
     def measured() -> Any:
-        found = applied(optimizer, gradients(), None, [], False)
+        given = gradients()
+        found = applied(optimizer, Handed(given, given, None, [], False))
         return {slot.signal: value for slot, value in found.items()}
 
     def norm(given: Any) -> Any:
