@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,14 @@ from tests.bench.figures import Report, estimate, table
 from tests.bench.process import alone
 from tests.bench.workloads import WORKLOADS
 
-__all__ = ["TARGETS", "measure_all", "report"]
+__all__ = [
+    "TARGETS",
+    "joined",
+    "measure_all",
+    "measure_one",
+    "report",
+    "settings",
+]
 
 TARGETS = {
     "mlp": {"record": 1.03, "guard": 1.06, "default": 1.07},
@@ -34,14 +41,32 @@ TARGETS = {
 """Ratio to plain `fit`, by workload and arm."""
 
 
-def measure_all(
+class Setting(NamedTuple):
+    """What is measured in one process.
+
+    Attributes:
+        workload: its name.
+        jit: whether XLA compiles the step.
+        arms: what trains in turns.
+        plan: how long.
+        cores: how many it is pinned to.
+    """
+
+    workload: str
+    jit: bool
+    arms: tuple[str, ...]
+    plan: Plan
+    cores: int
+
+
+def settings(
     rounds: int = 10,
     seconds: float = 20.0,
     steps: int = 2000,
     only: tuple[str, ...] = tuple(WORKLOADS),
     cores: tuple[int, ...] = (1, 2),
-) -> list[dict[str, Any]]:
-    """Measures all settings, each in a process of its own.
+) -> Iterator[Setting]:
+    """Yields what there is to measure.
 
     The peers (what one would do without gradwatch) train in graph mode on most
     cores only; XLA compiles no `check_numerics`.
@@ -53,17 +78,45 @@ def measure_all(
         only: the workloads.
         cores: numbers of cores to pin to, if there are so many.
     """
-    plan, results = Plan(rounds, seconds, steps), []
+    plan = Plan(rounds, seconds, steps)
     there = [n for n in cores if n <= len(os.sched_getaffinity(0))]
     for n in there:
         for workload in only:
-            peers = [(*OURS, *PEERS), CHECKED] if n == max(there) else [OURS]
-            settings = [*((False, names) for names in peers), (True, OURS)]
-            for jit, names in settings:
-                print(f"{workload}, {_mode(jit)}, {n}", file=sys.stderr)
-                found = alone(measure, workload, jit, names, plan, cores=n)
-                results.append({"cores": n, **found})
-    return results
+            peers = [(*OURS, *PEERS), CHECKED] if n == 2 else [OURS]
+            modes = [*((False, names) for names in peers), (True, OURS)]
+            for jit, names in modes:
+                yield Setting(workload, jit, names, plan, n)
+
+
+def measure_one(setting: Setting) -> dict[str, Any]:
+    """Measures a setting, in a process of its own."""
+    workload, jit, arms, plan, cores = setting
+    print(f"{workload}, {_mode(jit)}, {cores}", file=sys.stderr)
+    found = alone(measure, workload, jit, arms, plan, cores=cores)
+    return {"cores": cores, **found}
+
+
+def measure_all(
+    rounds: int = 10,
+    seconds: float = 20.0,
+    steps: int = 2000,
+    only: tuple[str, ...] = tuple(WORKLOADS),
+    cores: tuple[int, ...] = (1, 2),
+) -> list[dict[str, Any]]:
+    """Measures all settings; see there for the arguments."""
+    plan = (rounds, seconds, steps, only, cores)
+    return [measure_one(setting) for setting in settings(*plan)]
+
+
+def joined(
+    known: Sequence[dict[str, Any]], found: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Returns the results with a new one, in the place of an older one."""
+
+    def setting(result: dict[str, Any]) -> Any:
+        return _setting(result), tuple(result["wall"])
+
+    return [r for r in known if setting(r) != setting(found)] + [found]
 
 
 def report(results: Sequence[dict[str, Any]]) -> Report:
