@@ -141,6 +141,66 @@ def test_watching_changes_nothing(
     _assert_same(watched, plain)
 
 
+class Clipping(keras.Sequential):
+    """Clips between tape and optimizer."""
+
+    def train_step(self, data: Any) -> Any:
+        """One step."""
+        x, y = data
+        with tf.GradientTape() as tape:
+            p = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=p)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        gradients = [tf.clip_by_norm(g, 0.01) for g in gradients]
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self.compute_metrics(x, y, p)
+
+
+class TwoOptimizers(keras.Sequential):
+    """Each trains a part of the weights."""
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Keras'."""
+        super().compile(*args, **kwargs)
+        self.second = SGD(0.05)
+
+    def train_step(self, data: Any) -> Any:
+        """One step."""
+        x, y = data
+        with tf.GradientTape(persistent=True) as tape:
+            p = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=p)
+        weights = self.trainable_variables
+        for optimizer, part in (
+            (self.optimizer, weights[:2]),
+            (self.second, weights[2:]),
+        ):
+            optimizer.apply(tape.gradient(loss, part), part)
+        return self.compute_metrics(x, y, p)
+
+
+@pytest.mark.parametrize("kind", [Clipping, TwoOptimizers])
+def test_own_train_steps_of_lazy_models(kind: Any, tmp_path: Path) -> None:
+    """Replicas make layers, metrics and optimizers in the middle of a step."""
+
+    def model() -> Any:
+        keras.utils.set_random_seed(1)
+        layers = [keras.layers.Dense(6, "relu"), keras.layers.Dense(3)]
+        layers.insert(1, keras.layers.BatchNormalization())
+        made = kind(layers)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        made.compile("adam", loss, metrics=["accuracy"])
+        return made
+
+    with _mirrored().scope():
+        plain, watched = model(), model()
+    watch, recorder = _watched(tmp_path, xray_every_steps=5)
+    assert _fit(watched, watch).history == _fit(plain).history
+    assert recorder.steps == list(range(16))
+    assert watch.findings == []
+    _assert_same(watched, plain)
+
+
 def _slots(recorder: Recorder) -> dict[Slot, Any]:
     """All columns but those of time."""
     return {
