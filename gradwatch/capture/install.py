@@ -22,7 +22,7 @@ from gradwatch.capture.loop import Loop
 from gradwatch.capture.optimizer import inner
 from gradwatch.capture.readout import Readout
 from gradwatch.capture.schedule import Schedule
-from gradwatch.capture.step import WatchedStep
+from gradwatch.capture.step import WatchedStep, outputs_and_counters
 from gradwatch.capture.tap import Tap
 from gradwatch.capture.xray import planned
 from gradwatch.records import Anatomy, Block, Schema
@@ -156,8 +156,9 @@ class Capture:
         if fresh:
             self._everyday = self.model._make_function(self._step)
         with self._hears(fresh or self._another_fit):
-            logs = self._everyday(iterator)
+            returned = self._everyday(iterator)
         self._another_fit = False
+        logs, counters = outputs_and_counters(returned)
         now = time.time()
         seconds = self._ran(began)
         if not fresh:
@@ -173,7 +174,7 @@ class Capture:
             or now - self._synced >= _SYNC_SECONDS
             or 4 * self._unsynced >= ring.capacity
         ):
-            self.look(now)
+            self._looked(now, *counters.numpy().tolist())
         return logs
 
     def _stepped(self, seconds: float) -> None:
@@ -214,13 +215,14 @@ class Capture:
         with self._readout.xray(step) as note:
             began = time.perf_counter()
             with self._hears(first):
-                logs = self._xray(iterator)
-            self._readout.ring.progress()  # waits for the device
+                returned = self._xray(iterator)
+            logs, counters = outputs_and_counters(returned)
+            count, latched = counters.numpy().tolist()  # waits for the device
             seconds = self._ran(began)
             self._schedule.taken(step, None if first else seconds)
             trace = seconds - self._schedule.everyday if first else math.nan
             note += [self._schedule.share, trace]
-        self.look(time.time())
+        self._looked(time.time(), count, latched)
         return logs
 
     def _ran(self, began: float) -> float:
@@ -238,11 +240,14 @@ class Capture:
 
     def look(self, now: float) -> None:
         """Looks at the device's counters now, `now` in Unix seconds."""
+        self._looked(now, *self._readout.ring.progress())
+
+    def _looked(self, now: float, count: int, latched: int) -> None:
+        """The device's counters are known, at `now` in Unix seconds."""
         readout = self._readout
         if not readout.ring.capacity:
             return
         self._synced, self._unsynced = now, 0
-        count, latched = readout.ring.progress()
         self._next = count
         readout.clock.mark(count, now)
         if readout.crowded(count):

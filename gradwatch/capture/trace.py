@@ -27,10 +27,10 @@ from gradwatch.capture.hooks import (
     overrides,
 )
 from gradwatch.capture.measure import Measure
-from gradwatch.capture.ring import RELEASED, Ring
+from gradwatch.capture.ring import Ring
 from gradwatch.capture.state import StateAtStart, state_variables
 from gradwatch.capture.support import is_custom
-from gradwatch.capture.updates import Update, reading, with_state
+from gradwatch.capture.updates import Update, outcome, reading, with_state
 from gradwatch.capture.verdict import HEAD
 from gradwatch.capture.wait import Wait
 from gradwatch.capture.xray import Picture, Probes
@@ -90,7 +90,7 @@ class Trace:
         self._guard: set[str] = set()
         self._judged: set[int] = set()
         self._updates: list[Update] = []
-        self._count, self._latched = step.ring.status()
+        self._count, self._latched = tf.unstack(step.ring.counters())
 
     @property
     def heard(self) -> bool:
@@ -176,33 +176,27 @@ class Trace:
         if not self._updates:
             self._step.go_blind(_NOTHING_SEEN)
             return
-        verdicts = [update.verdict for update in self._updates]
-        allowed = tf.reduce_all(tf.stack([v.allowed for v in verdicts]))
-        latched = self._latched
+        allowed, bad = outcome(self._updates)
         slots, values = reading(self._updates)
         left = self._left()
         if left:
             named = {self._measure.name(v): (a, b) for v, a, b in left}
             guarded = self._step.guarded
             slots, values, fine = with_state(slots, values, named, guarded)
-            allowed &= fine
+            allowed, bad = allowed & fine, bad | ~fine
         if self._step.guarded:
-            bad = tf.reduce_any(tf.stack([v.bad for v in verdicts]))
-            bad |= ~fine if left else tf.constant(False)
-            stops = bad & tf.equal(latched, RELEASED)
-            latched = tf.where(stops, self._count, latched)
             self._find_late()
             # What an update before the bad one has changed goes back as well.
-            single = len(verdicts) == 1 and not left
+            single = len(self._updates) == 1 and not left
             updates = self._guard if single else ()
             assigned = self._state.written(but=updates)
-            tf.cond(allowed, lambda: None, lambda: self._put_back(assigned))
+            tf.cond(allowed, lambda: None, lambda: self._drop(assigned, bad))
         row = self._step.row(slots, values, self._measure.ledger.fields)
         kept = []
         if self._album is not None:
             kept = self._album.write(self._count, self._picture())
         with tf.control_dependencies(kept):
-            self._step.ring.write(row, self._count, latched)
+            self._step.ring.write(row, self._count)
 
     def _picture(self) -> Picture:
         """What the X-ray has measured; a probe that fails leaves it empty."""
@@ -276,6 +270,11 @@ class Trace:
         for optimizer in rule.optimizers(self._model):
             variables += optimizer.variables
         self._step.late += self._state.missed(variables, but=self._guard)
+
+    def _drop(self, assigned: list[Any], bad: Any) -> None:
+        """What a step does that may not change the model."""
+        self._step.ring.latch(bad)
+        self._put_back(assigned)
 
     def _put_back(self, assigned: list[Any]) -> None:
         """Undoes assigns, but those to metrics that had counted nothing yet.

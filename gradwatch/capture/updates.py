@@ -14,7 +14,7 @@ import tensorflow as tf
 from gradwatch.capture.verdict import HEAD, Verdict, finite_where_it_was
 from gradwatch.signals import Slot
 
-__all__ = ["Update", "reading", "with_state"]
+__all__ = ["Update", "outcome", "reading", "with_state"]
 
 _FLAGS = HEAD[2:]
 _LEDGER = ("loss_component", "raw_loss_component")
@@ -33,6 +33,15 @@ class Update(NamedTuple):
     optimizer: str
     slots: tuple[Slot, ...]
     verdict: Verdict
+
+
+def outcome(updates: Sequence[Update]) -> tuple[Any, Any]:
+    """Returns whether the step may change the model, and whether it is bad."""
+    allowed, bad = updates[0].verdict.allowed, updates[0].verdict.bad
+    for _, _, verdict in updates[1:]:
+        allowed &= verdict.allowed
+        bad |= verdict.bad
+    return allowed, bad
 
 
 def reading(updates: Sequence[Update]) -> tuple[tuple[Slot, ...], Any]:
