@@ -8,7 +8,7 @@ update of the same step has changed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -84,16 +84,24 @@ class Guard:
             variables += optimizer.variables
         self._late += self._state.missed(variables, but=self._updates)
 
-    def undo_unless(self, allowed: Any, updates: bool) -> None:
+    def undo_unless(
+        self, allowed: Any, updates: bool, also: Callable[[], None]
+    ) -> None:
         """Puts back what the step has assigned.
 
         Args:
             allowed: bool scalar, where true nothing is done.
             updates: whether updates are to be undone as well.
+            also: what else is done then.
         """
         but = () if updates else self._updates
         assigned = self._state.written(but=but)
-        tf.cond(allowed, lambda: None, lambda: self._put_back(assigned))
+
+        def undo() -> None:
+            also()
+            self._put_back(assigned)
+
+        tf.cond(allowed, lambda: None, undo)
 
     def _put_back(self, assigned: Iterable[Any]) -> None:
         """Undoes assigns, but those to metrics that had counted nothing yet.

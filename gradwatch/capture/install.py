@@ -22,7 +22,7 @@ from gradwatch.capture.loop import Loop
 from gradwatch.capture.optimizer import inner
 from gradwatch.capture.readout import Readout
 from gradwatch.capture.schedule import Schedule
-from gradwatch.capture.step import WatchedStep
+from gradwatch.capture.step import WatchedStep, outputs_and_counters
 from gradwatch.capture.tap import Tap
 from gradwatch.capture.xray import planned
 from gradwatch.records import Anatomy, Block, Schema
@@ -156,8 +156,9 @@ class Capture:
         if fresh:
             self._everyday = self.model._make_function(self._step)
         with self._hears(fresh or self._another_fit):
-            logs = self._everyday(iterator)
+            returned = self._everyday(iterator)
         self._another_fit = False
+        logs, counters = outputs_and_counters(returned)
         now = time.time()
         seconds = self._ran(began)
         if not fresh:
@@ -173,7 +174,7 @@ class Capture:
             or now - self._synced >= _SYNC_SECONDS
             or 4 * self._unsynced >= ring.capacity
         ):
-            self.look(now)
+            self.look(now, counters)
         return logs
 
     def _stepped(self, seconds: float) -> None:
@@ -214,7 +215,8 @@ class Capture:
         with self._readout.xray(step) as note:
             began = time.perf_counter()
             with self._hears(first):
-                logs = self._xray(iterator)
+                returned = self._xray(iterator)
+            logs, _ = outputs_and_counters(returned)
             self._readout.ring.progress()  # waits for the device
             seconds = self._ran(began)
             self._schedule.taken(step, None if first else seconds)
@@ -236,13 +238,21 @@ class Capture:
         self._readout.clock.executed(seconds)
         return seconds
 
-    def look(self, now: float) -> None:
-        """Looks at the device's counters now, `now` in Unix seconds."""
+    def look(self, now: float, counters: Any = None) -> None:
+        """Looks at the device's counters.
+
+        Args:
+            now: Unix seconds.
+            counters: what the execution has returned of them, if it has.
+        """
         readout = self._readout
         if not readout.ring.capacity:
             return
         self._synced, self._unsynced = now, 0
-        count, latched = readout.ring.progress()
+        if counters is None:
+            count, latched = readout.ring.progress()
+        else:
+            count, latched = counters.numpy().tolist()
         self._next = count
         readout.clock.mark(count, now)
         if readout.crowded(count):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from gradwatch.capture.variables import own_variable
 
-__all__ = ["RELEASED", "Ring"]
+__all__ = ["Ring"]
 
-RELEASED = -1
+_RELEASED = -1
 """The latch before a bad step."""
 
 _UNUSED = -2  # nobody watches: a bad step is kept out, and no latch is set
@@ -59,34 +59,39 @@ class Ring:
         rows = np.zeros([self.capacity, columns], np.float32)
         self._rows = own_variable(rows, "ring")
 
-    def status(self) -> tuple[Any, Any]:
-        """In the graph: `(count, latched)` as scalar int64 tensors."""
-        status = self._status.read_value()
-        return status[0], status[1]
+    def counters(self) -> Any:
+        """In the graph: count and latch, int64 `[2]`."""
+        return self._status.read_value()
 
-    def write(self, row: Any, count: Any, latched: Any) -> None:
-        """In the graph: writes row number `count` and both counters.
+    def write(self, row: Any, count: Any) -> None:
+        """In the graph: writes row number `count` and counts it.
 
         Args:
             row: float32 `[K]`.
             count: int64 scalar, the batch that `row` describes.
-            latched: int64 scalar, the latch's value from now on.
         """
         place = tf.reshape(count % self.capacity, [1, 1])
-        written = self._rows.scatter_nd_update(place, row[tf.newaxis])
+        written = self._rows.scatter_nd_update(place, tf.expand_dims(row, 0))
         # The counter promises that the rows below it are complete. Graph mode
         # does not order assigns to different variables by itself.
         with tf.control_dependencies([written]):
-            self._status.assign(tf.stack([count + 1, latched]))
+            self._status.assign_add([1, 0])
+
+    def latch(self, stops: Any) -> None:
+        """In the graph, before `write`: sets the latch at this batch.
+
+        Args:
+            stops: bool scalar, whether it is to be set; where it is already, or
+                is not used, it stays.
+        """
+        count, latched = tf.unstack(self.counters())
+        stops &= tf.equal(latched, _RELEASED)
+        self._status.assign(tf.stack([count, tf.where(stops, count, latched)]))
 
     def progress(self) -> tuple[int, int]:
         """On the host: `(count, latched)`. Waits for the device."""
-        # A third of the time of `Variable.numpy()`; the tap calls it after
-        # each execution.
-        count, latched = tf.raw_ops.ReadVariableOp(
-            resource=self._status.handle, dtype=tf.int64
-        ).numpy()
-        return int(count), int(latched)
+        count, latched = self._status.numpy().tolist()
+        return count, latched
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """On the host: rows of the batches `first` to `last`, exclusive.
@@ -109,4 +114,4 @@ class Ring:
             watched: whether somebody will see that the latch is set again; what
                 was traced into a function of the user's stays there.
         """
-        self._status[1].assign(RELEASED if watched else _UNUSED)
+        self._status[1].assign(_RELEASED if watched else _UNUSED)

@@ -26,7 +26,7 @@ from gradwatch.capture.wait import Wait
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.signals import Slot
 
-__all__ = ["WatchedStep"]
+__all__ = ["WatchedStep", "outputs_and_counters"]
 
 _log = logging.getLogger(__name__)
 _NOTHING_TO_TRAIN = expected(
@@ -35,6 +35,18 @@ _NOTHING_TO_TRAIN = expected(
     "{}",
     "Set `trainable = True` on a layer and compile again.",
 )
+_OUTPUTS, _COUNTERS = "gradwatch_outputs", "gradwatch_counters"
+
+
+def outputs_and_counters(returned: dict[str, Any]) -> tuple[Any, Any]:
+    """Parts what an execution of the watched step has returned.
+
+    Returns:
+        What the step itself returns, and the ring's counters after it, int64
+        `[2]`; `None` under `MirroredStrategy`, where Keras would average them.
+    """
+    counters = returned.pop(_COUNTERS, None)
+    return returned.pop(_OUTPUTS, returned), counters
 
 
 class WatchedStep:
@@ -77,15 +89,33 @@ class WatchedStep:
         self._several = steps_per_execution > 1
         self._armed = own_variable(False, "armed")
 
-    def __call__(self, data: Any) -> Any:
-        """Runs `model.train_step(data)`, watched. Keras calls this."""
-        return self._run(data, None)
+    def __call__(self, data: Any) -> dict[str, Any]:
+        """Runs `model.train_step(data)`, watched. Keras calls this.
 
-    def xray(self, data: Any) -> Any:
+        Returns:
+            What `outputs_and_counters` takes apart.
+        """
+        return self._with_counters(self._run(data, None))
+
+    def xray(self, data: Any) -> dict[str, Any]:
         """Does the same and takes an X-ray; Keras calls this.
 
         In an execution of several steps only the first one does.
         """
+        return self._with_counters(self._run_xray(data))
+
+    def _with_counters(self, outputs: Any) -> dict[str, Any]:
+        """Adds the ring's counters, in the dictionary that there mostly is.
+
+        As an output they cost the host half of what reading them would; a
+        level of its own around what the step returns would cost the rest.
+        """
+        logs = outputs if type(outputs) is dict else {_OUTPUTS: outputs}
+        if replicas.mirrored():
+            return logs
+        return {**logs, _COUNTERS: self.ring.counters()}
+
+    def _run_xray(self, data: Any) -> Any:
         if not self._several:
             return self._run(data, self.album)
 

@@ -28,10 +28,10 @@ from gradwatch.capture.hooks import (
     overrides,
 )
 from gradwatch.capture.measure import Measure
-from gradwatch.capture.ring import RELEASED, Ring
+from gradwatch.capture.ring import Ring
 from gradwatch.capture.shares import skippable
 from gradwatch.capture.support import is_custom
-from gradwatch.capture.updates import Update, reading, with_state
+from gradwatch.capture.updates import Update, outcome, reading, with_state
 from gradwatch.capture.verdict import HEAD
 from gradwatch.capture.wait import Wait
 from gradwatch.capture.xray import Picture, Probes
@@ -91,10 +91,10 @@ class Trace:
         # Whether it may apply more than once.
         self._several = data is None or is_custom(step.model)
         self._updates: list[Update] = []
+        zero = tf.zeros((), tf.int64)
+        self._count, self._latched = zero, zero - 1
         if self._first:
-            self._count, self._latched = step.ring.status()
-        else:
-            self._count = self._latched = tf.constant(RELEASED, tf.int64)
+            self._count, self._latched = tf.unstack(step.ring.counters())
 
     @property
     def heard(self) -> bool:
@@ -193,25 +193,19 @@ class Trace:
         if not self._updates:
             self._step.go_blind(_NOTHING_SEEN)
             return
-        verdicts = [update.verdict for update in self._updates]
-        allowed = tf.reduce_all(tf.stack([v.allowed for v in verdicts]))
-        latched = self._latched
+        allowed, bad = outcome(self._updates)
         slots, values = reading(self._updates)
         left = self._left()
         if left:
             named = {self._measure.name(v): (a, b) for v, a, b in left}
             guarded = self._step.guarded
             slots, values, fine = with_state(slots, values, named, guarded)
-            allowed &= fine
+            allowed, bad = allowed & fine, bad | ~fine
         if self._step.guarded:
-            bad = tf.reduce_any(tf.stack([v.bad for v in verdicts]))
-            bad |= ~fine if left else tf.constant(False)
-            stops = bad & tf.equal(latched, RELEASED)
-            latched = tf.where(stops, self._count, latched)
             self._guard.find_late()
             # What an update before the bad one has changed goes back as well.
-            several = len(verdicts) > 1 or bool(left)
-            self._guard.undo_unless(allowed, updates=several)
+            several = len(self._updates) > 1 or bool(left)
+            self._guard.undo_unless(allowed, several, lambda: self._latch(bad))
         row = self._row(slots, values)
         picture = Picture() if self._album is None else self._picture()
         if not self._first:
@@ -220,7 +214,11 @@ class Trace:
         if self._album is not None:
             kept = self._album.write(self._count, picture)
         with tf.control_dependencies(kept):
-            self._step.ring.write(row, self._count, latched)
+            self._step.ring.write(row, self._count)
+
+    def _latch(self, bad: Any) -> None:
+        if self._first:
+            self._step.ring.latch(bad)
 
     def _row(self, slots: tuple[Slot, ...], values: Any) -> Any:
         """Returns the row of the step, `None` in replicas but the first."""

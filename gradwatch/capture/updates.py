@@ -16,7 +16,7 @@ from gradwatch.capture.replicas import added
 from gradwatch.capture.verdict import HEAD, Verdict, finite_where_it_was
 from gradwatch.signals import Slot
 
-__all__ = ["Update", "reading", "with_state"]
+__all__ = ["Update", "outcome", "reading", "with_state"]
 
 _FLAGS = HEAD[2:]
 _LEDGER = ("loss_component", "raw_loss_component")
@@ -38,6 +38,16 @@ class Update(NamedTuple):
     slots: tuple[Slot, ...]
     verdict: Verdict
     got: Sequence[Any]
+
+
+def outcome(updates: Sequence[Update]) -> tuple[Any, Any]:
+    """Returns whether the step may change the model, and whether it is bad."""
+    first, *more = [update.verdict for update in updates]
+    allowed, bad = first.allowed, first.bad
+    for verdict in more:
+        allowed &= verdict.allowed
+        bad |= verdict.bad
+    return allowed, bad
 
 
 def reading(updates: Sequence[Update]) -> tuple[tuple[Slot, ...], Any]:

@@ -10,7 +10,7 @@ float64 and the batch is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -104,18 +104,33 @@ def judge(step: Step, latched: Any, guarded: bool) -> Verdict:
         latched: bool scalar, whether no step may change the model any more.
         guarded: whether a bad step may not change the model.
     """
-    state = [now for _, now in step.state]
-    others = (*step.got, *state, step.loss)
-    halves = [_half_square(t) for t in (*step.gradients, *others)]
-    squares = 2 * tf.stack(halves)
-    least = [_LOWEST] * len(step.gradients) + [-1.0] * len(others)
-    sure = tf.reduce_all((squares > least) & (squares < _HIGHEST))
+    halves = [_half_square(t) for t in step.gradients]
+    others = [_half_square(t) for t in (*step.got, *(b for _, b in step.state))]
+    loss = tf.cast(step.loss, tf.float32)
+    found = tf.stack([*halves, *others, loss])
+    least = [_LOWEST / 2] * len(halves) + [-1.0] * len(others) + [-_HIGHEST]
+    sure = tf.reduce_all((found > least) & (found < _HIGHEST / 2))
+    healthy = _healthy(step, loss, 2 * found[: len(halves)])
     return Verdict(
         *tf.cond(
             sure & ~latched,
-            lambda: _healthy(step, squares[: len(step.gradients)]),
-            lambda: _settled(step, latched, guarded),
+            lambda: (healthy, tf.constant(False), tf.constant(True)),
+            _apart(lambda: _settled(step, healthy, latched, guarded)),
         )
+    )
+
+
+def _apart(branch: Callable[[], Any]) -> Callable[[], Any]:
+    """Returns a rare branch as a function that is not inlined.
+
+    TensorFlow's executor visits every operation of a branch that is not taken,
+    a dozen for each gradient here; a call it visits once.
+    """
+    if tf.executing_eagerly():
+        return branch
+    attributes = {"_noinline": True}
+    return tf.function(
+        branch, autograph=False, experimental_attributes=attributes
     )
 
 
@@ -149,20 +164,24 @@ def _half_square(tensor: Any) -> Any:
     return tf.cast(tf.nn.l2_loss(tensor), tf.float32)
 
 
-def _healthy(step: Step, squares: Any) -> tuple[Any, Any, Any]:
+def _healthy(step: Step, loss: Any, squares: Any) -> Any:
+    """The values of a step that is not in doubt."""
     each = tf.sqrt(squares)
     whole = tf.sqrt(tf.reduce_sum(squares))
     if step.scale is not None:
         each, whole = each / step.scale, whole / step.scale
     updates = tf.cast(step.updates, tf.float32)
-    loss = tf.cast(step.loss, tf.float32)
     head = [loss, whole, 0.0, 0.0, 0.0, updates, 0.0, *step.told]
-    flags = tf.zeros(len(step.state))
-    values = tf.concat([tf.stack(head), each, flags], 0)
-    return values, tf.constant(False), tf.constant(True)
+    flags = [tf.zeros(len(step.state))] if step.state else []
+    return tf.concat([tf.stack(head), each, *flags], 0)
 
 
-def _settled(step: Step, latched: Any, guarded: bool) -> tuple[Any, Any, Any]:
+def _settled(
+    step: Step, healthy: Any, latched: Any, guarded: bool
+) -> tuple[Any, Any, Any]:
+    """Values, `bad` and `allowed`; what needs no look is as if `healthy`."""
+    told = healthy[len(HEAD) : len(HEAD) + len(step.told)]
+    updates = healthy[HEAD.index("update_applied")] > 0
     norms = [tf.norm(tf.cast(g, tf.float64)) for g in step.gradients]
     each = tf.stack([tf.zeros((), tf.float64), *norms])[1:]
     if step.scale is not None:
@@ -183,12 +202,13 @@ def _settled(step: Step, latched: Any, guarded: bool) -> tuple[Any, Any, Any]:
         bad,
         bad & ~floats_finite(step.batch),
         bad & ~floats_finite(step.weights),
-        ~dropped & step.updates,
+        ~dropped & updates,
         dropped,
     )
-    head = [step.loss, tf.norm(each), *flags, *step.told]
+    head = [step.loss, tf.norm(each), *flags]
     parts = [
         tf.stack([tf.cast(value, tf.float32) for value in head]),
+        told,
         tf.cast(each, tf.float32),
         tf.cast(~fine, tf.float32),
     ]

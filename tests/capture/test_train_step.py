@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,34 @@ def test_several_optimizers_each_by_name(tmp_path: Path) -> None:
     whole = column("gradient_norm")
     np.testing.assert_allclose(whole, np.hypot(hidden, norm), rtol=1e-2)
     assert (column("optimizer_step") == [0, 2, 4]).all()
+
+
+class Ordered(Clips):
+    """Returns its logs as a dictionary of its own kind."""
+
+    def train_step(self, data: Any) -> Any:
+        return OrderedDict(super().train_step(data))
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("kind", [Clips, Ordered])
+def test_callbacks_see_what_the_step_returns(
+    kind: type[Any], mode: Mode, tmp_path: Path
+) -> None:
+    """What the execution returns besides is in no log."""
+    seen: list[dict[str, float]] = []
+    listens = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(logs)
+    )
+    _fit(_model(kind, mode), GradWatch(tmp_path), listens)
+    _fit(_model(kind, mode), listens)
+    half = len(seen) // 2
+    assert half
+    assert [set(logs) for logs in seen] == [{"loss"}] * len(seen)
+    ours, theirs = (
+        [logs["loss"] for logs in part] for part in (seen[:half], seen[half:])
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", [MODES[0], MODES[2], MODES[4]], ids=str)
