@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 
-from gradwatch.capture.optimizer import inner
+from gradwatch.capture.optimizer import inner, optimizers
 from gradwatch.errors import GradWatchError, UnsupportedError, expected
 
 __all__ = [
@@ -87,11 +87,11 @@ def _check_strategy(model: Any, own_loop: bool) -> None:
             "MirroredStrategy",
             "Use `fit`, with a `train_step` of your own if need be.",
         )
-    optimizer = inner(model.optimizer)
-    if mirrored and getattr(optimizer, "gradient_accumulation_steps", None):
+    steps = [inner(o).gradient_accumulation_steps for o in optimizers(model)]
+    if mirrored and any(steps):
         _refuse_strategy(
             "no `gradient_accumulation_steps` under `MirroredStrategy`",
-            f"{optimizer.gradient_accumulation_steps} of them",
+            f"{max(filter(None, steps))} of them",
             "Keras itself fails at this; use a larger batch instead.",
         )
 

@@ -4,7 +4,8 @@ Keras' loop takes the next batch inside of the train function, in the part of it
 that XLA never compiles. While that part is traced, iterators' `get_next` is
 hooked, for the thread that traces it only. Read in Keras 3.15.1:
 `backend/tensorflow/trainer.py` (multi_step_on_iterator); in tensorflow 2.21:
-`python/data/ops/iterator_ops.py` (OwnedIterator).
+`python/data/ops/iterator_ops.py` (OwnedIterator),
+`python/distribute/input_lib.py` (DistributedIteratorBase).
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
+from tensorflow.python.distribute.input_lib import DistributedIteratorBase
 
 from gradwatch.capture.variables import own_variable
 
 __all__ = ["Wait"]
 
-_METHODS = ("get_next", "get_next_as_optional")
+_METHODS = tuple(
+    (owner, name)
+    for owner in (OwnedIterator, DistributedIteratorBase)
+    for name in ("get_next", "get_next_as_optional")
+)
 _lock = threading.Lock()
 _waits: dict[int, Wait] = {}
-_originals: dict[str, Any] = {}
+_originals: list[Any] = []
 
 
 class Wait:
@@ -49,9 +55,9 @@ class Wait:
         """What this thread traces meanwhile measures its waiting."""
         with _lock:
             if not _waits:
-                for name in _METHODS:
-                    _originals[name] = vars(OwnedIterator)[name]
-                    setattr(OwnedIterator, name, _timed(_originals[name]))
+                _originals.extend(vars(owner)[name] for owner, name in _METHODS)
+                for (owner, name), original in zip(_METHODS, _originals):
+                    setattr(owner, name, _timed(original))
             _waits[threading.get_ident()] = self
         try:
             yield
@@ -59,8 +65,8 @@ class Wait:
             with _lock:
                 del _waits[threading.get_ident()]
                 if not _waits:
-                    for name, original in _originals.items():
-                        setattr(OwnedIterator, name, original)
+                    for owner, name in reversed(_METHODS):
+                        setattr(owner, name, _originals.pop())
 
     def take(self, call: Any) -> Any:
         """Returns what `call` does, and measures how long it takes."""
@@ -77,10 +83,10 @@ class Wait:
 
 def _timed(original: Any) -> Any:
     @functools.wraps(original)
-    def get_next(self: Any) -> Any:
+    def get_next(self: Any, *args: Any) -> Any:
         wait = _waits.get(threading.get_ident())
         if wait is None:
-            return original(self)
-        return wait.take(functools.partial(original, self))
+            return original(self, *args)
+        return wait.take(functools.partial(original, self, *args))
 
     return get_next

@@ -137,6 +137,7 @@ def test_watching_changes_nothing(
     got = _fit(watched, watch, epochs=2, rows=rows).history
     assert watch.findings == []
     assert recorder.steps == list(range(2 * rows // 32))
+    assert (recorder.column("data_wait") > 0).all()
     assert got == expected
     _assert_same(watched, plain)
 
