@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import pkgutil
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from gradwatch.interfaces import Rule
     from gradwatch.metrics import Snapshot
 
-__all__ = ["app", "demo", "main", "serve", "status"]
+__all__ = ["app", "demo", "judge", "main", "serve", "status"]
 
 _Logdirs = Annotated[
     list[Path],
@@ -165,6 +168,48 @@ def status(
         if not console.is_terminal:
             console.width = 200  # a pipe has no width: one line for each run
         console.print(_table(rows))
+
+
+@app.command()
+def judge(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    rules: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="Rules: a function that returns a list of them, or a list.",
+        ),
+    ] = "gradwatch:default_rules",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, one finding a line.")
+    ] = False,
+) -> None:
+    """Judge a recorded run again; exit status 3 if something is found."""
+    from gradwatch.errors import GradWatchError
+    from gradwatch.replay import replay
+    from gradwatch.strict_json import dumps
+
+    try:
+        findings = replay(run_dir, _rules(rules))
+    except GradWatchError as error:
+        raise _failed(str(error)) from None
+    for finding in findings:
+        said = f"{finding.severity}: {finding.rule}: {finding.message}"
+        typer.echo(dumps(finding) if as_json else f"{said} {finding.advice}")
+    if findings:
+        raise typer.Exit(3)
+    if not as_json:
+        typer.echo("no findings")
+
+
+def _rules(name: str) -> list[Rule]:
+    """Returns new rules of `MODULE:NAME`, also of the working directory's."""
+    sys.path.insert(0, "")
+    try:
+        found = pkgutil.resolve_name(name)
+        return list(found() if callable(found) else found)
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        raise _failed(f"`--rules {name}`: {error}.") from None
 
 
 def _failed(message: str) -> typer.Exit:

@@ -25,7 +25,7 @@ LAYERS = (
         "exposition",
     ),
     ("rules", "capture", "sinks", "metrics", "outlet"),
-    ("pump",),
+    ("pump", "replay"),
     ("watch",),
     ("callback",),
     ("service", "testing"),

@@ -14,7 +14,8 @@ name `PLUGIN` and a string tensor with these bytes, little-endian:
   of all numbers, then the next byte of all numbers, and so on.
 
 Version 1, without histograms, is read as well. The Schema is JSON in an event
-of the tag `SCHEMA_TAG`, in front of the first Block that refers to it.
+of the tag `SCHEMA_TAG`, in front of the first Block that refers to it; an
+Epoch is JSON in one of the tag `EPOCH_TAG`.
 
 Needs the standard library and numpy; `read_blocks` also needs tensorboard's
 protocol buffers. Never TensorFlow.
@@ -33,22 +34,25 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gradwatch.errors import expected
-from gradwatch.records import Block, Schema
+from gradwatch.records import Block, Epoch, Schema
 from gradwatch.signals import Slot
 from gradwatch.sinks.event_file import event_files, read_records
 
 __all__ = [
+    "EPOCH_TAG",
     "PLUGIN",
     "SCHEMA_TAG",
     "TAG",
     "decode",
     "encode",
     "read_blocks",
+    "read_run",
 ]
 
 PLUGIN = "gradwatch"
 TAG = "gradwatch/readings"
 SCHEMA_TAG = "gradwatch/schema"
+EPOCH_TAG = "gradwatch/epoch"
 
 _VERSION = 2
 _HEAD = struct.Struct("<B16sII")
@@ -149,9 +153,26 @@ def read_blocks(run_dir: str | Path) -> Iterator[tuple[Schema, Block]]:
     Yields:
         The Schema and the Block, `[B, K]`, whose columns it names.
     """
+    for schema, record in read_run(run_dir):
+        if isinstance(record, Block):
+            yield schema, record
+
+
+def read_run(
+    run_dir: str | Path,
+) -> Iterator[tuple[Schema, Block | Epoch | None]]:
+    """Reads what the event files hold of a run, as it was written.
+
+    Args:
+        run_dir: the run directory.
+
+    Yields:
+        The Schema of a record, and the record; `None` where a Schema begins.
+    """
     from tensorboard.compat.proto import event_pb2
 
     schemas: dict[str, Schema] = {}
+    schema = Schema()
     for path in event_files(run_dir):
         # The many records of scalars are passed over without a check.
         for record in read_records(path, b"gradwatch/"):
@@ -159,6 +180,9 @@ def read_blocks(run_dir: str | Path) -> Iterator[tuple[Schema, Block]]:
                 if value.tag == SCHEMA_TAG:
                     schema = _schema(value.tensor.string_val[0])
                     schemas[schema.hash] = schema
+                    yield schema, None
+                elif value.tag == EPOCH_TAG:
+                    yield schema, _epoch(value.tensor.string_val[0])
                 elif value.tag == TAG:
                     name, block = decode(value.tensor.string_val[0])
                     if name in schemas:
@@ -168,3 +192,10 @@ def read_blocks(run_dir: str | Path) -> Iterator[tuple[Schema, Block]]:
 def _schema(text: bytes) -> Schema:
     data = json.loads(text)
     return Schema(tuple(Slot(*s) for s in data["slots"]), data["first_step"])
+
+
+def _epoch(text: bytes) -> Epoch:
+    data = json.loads(text)
+    for kind in ("metrics", "validation"):  # NaN is text in strict JSON
+        data[kind] = {name: float(v) for name, v in data[kind].items()}
+    return Epoch(**data)

@@ -192,6 +192,8 @@ class TensorBoardSink:
             return
         self._epoch_step = epoch.step
         event = self._event(epoch.step)
+        text = dumps(epoch).encode()
+        _add(event, readings.EPOCH_TAG, readings.PLUGIN, text)
         for name, value in epoch.metrics.items():
             add_scalar(event, tag(Slot("metric", name)), value)
         for name, value in epoch.validation.items():

@@ -1,0 +1,144 @@
+"""Judging again: a recorded run goes through rules, as it went live.
+
+So a rule can be tested on old runs. It sees what was recorded: every step of
+short runs, less of long ones (see `sinks/thinning.py`), and the newest Anatomy.
+Beats are not recorded: rules about liveness stay silent. Needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradwatch.errors import GradWatchError, expected
+from gradwatch.interfaces import Rule
+from gradwatch.records import (
+    Anatomy,
+    Block,
+    Epoch,
+    Finding,
+    Layer,
+    Schema,
+    Variable,
+)
+from gradwatch.sinks.readings import read_run
+from gradwatch.sinks.state import ANATOMY
+
+__all__ = ["Recording", "read_recording", "replay"]
+
+
+class Recording(NamedTuple):
+    """What a run directory holds for rules.
+
+    Attributes:
+        anatomy: the newest facts about the model.
+        parts: each Schema of the run, in order, with its Blocks and Epochs; the
+            first one, before anything was traced, has no slots.
+    """
+
+    anatomy: Anatomy
+    parts: list[tuple[Schema, list[Block | Epoch]]]
+
+
+def replay(run_dir: str | Path, rules: Sequence[Rule]) -> list[Finding]:
+    """Returns what rules find in a recorded run.
+
+    Args:
+        run_dir: the run directory, finished or not.
+        rules: new instances; they keep what they have seen.
+
+    Returns:
+        The findings in the order in which they would have come.
+
+    Raises:
+        GradWatchError: there is no recorded run in that folder.
+    """
+    recording = read_recording(run_dir)
+    found: list[Finding] = []
+    for schema, records in recording.parts:
+        for rule in rules:
+            rule.begin(recording.anatomy, schema)
+        traced = [Block.empty(len(schema.slots))] if schema.slots else []
+        for record in (*traced, *records):
+            for rule in rules:
+                found += rule.check(record)
+    return found
+
+
+def read_recording(run_dir: str | Path) -> Recording:
+    """Reads a run directory; see `replay`."""
+    path = Path(run_dir) / ANATOMY
+    try:
+        anatomy = _anatomy(json.loads(path.read_text()))
+    except OSError:
+        raise GradWatchError(
+            expected(
+                "run_dir",
+                f"a run directory, with the file {ANATOMY}",
+                run_dir,
+                "Name a folder below `logdir` whose run has begun to train.",
+            )
+        ) from None
+    parts: dict[Schema, list[Any]] = {}
+    for schema, record in read_run(run_dir):
+        part = parts.setdefault(schema, [])
+        if record is not None:
+            part.append(record)
+    ordered = [(schema, list(_ordered(part))) for schema, part in parts.items()]
+    return Recording(anatomy, ordered)
+
+
+def _ordered(records: Sequence[Block | Epoch]) -> Iterator[Block | Epoch]:
+    """Yields records by their steps: thinned rows come late in the file."""
+    blocks = [r for r in records if isinstance(r, Block)]
+    epochs = [r for r in records if isinstance(r, Epoch)]
+    rows = _joined(blocks) if blocks else None
+    for epoch in sorted(epochs, key=lambda e: e.step):
+        if rows is not None:
+            before = rows.steps < epoch.step
+            if before.any():
+                yield rows.rows(before)
+                rows = rows.rows(~before)
+        yield epoch
+    if rows is not None and len(rows):
+        yield rows
+
+
+def _joined(blocks: Sequence[Block]) -> Block:
+    """Returns all rows of some Blocks in one, ascending."""
+    steps, times, values, xray = (
+        np.concatenate([getattr(block, name) for block in blocks])
+        for name in ("steps", "times", "values", "xray")
+    )
+    order = np.argsort(steps, kind="stable")
+    taken = order[xray[order]]  # rows that have histograms
+    places = np.cumsum(xray) - 1
+    histograms = {
+        slot: np.concatenate([b.histograms[slot] for b in blocks])[
+            places[taken]
+        ]
+        for slot in blocks[0].histograms
+    }
+    rows = (steps[order], times[order], values[order], xray[order])
+    return Block(*rows, histograms)
+
+
+def _anatomy(data: Mapping[str, Any]) -> Anatomy:
+    """Reads back what `dumps` wrote."""
+    return Anatomy(
+        **{
+            **data,
+            "layers": tuple(Layer(**layer) for layer in data["layers"]),
+            "variables": tuple(map(_variable, data["variables"])),
+            "metrics": tuple(data["metrics"]),
+        }
+    )
+
+
+def _variable(data: Mapping[str, Any]) -> Variable:
+    shape, scale = tuple(data["shape"]), float(data["scale"])
+    return Variable(**{**data, "shape": shape, "scale": scale})
