@@ -6,6 +6,7 @@ import json
 import re
 from itertools import pairwise
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,7 +74,7 @@ def _healthy(schema: Schema) -> Block:
         if SIGNALS[slot.signal].unit == "flag":
             values[:, place] = slot.signal == "update_applied"
         elif SIGNALS[slot.signal].unit == "ratio":
-            values[:, place] = 0.1
+            values[:, place] = 1.0 if slot.signal == "clip_factor" else 0.1
         elif slot.signal == "layer_nonfinite":
             values[:, place] = 0.0
     steps = np.arange(500)
@@ -153,7 +154,10 @@ def test_probes_yield_what_rules_need(tmp_path: object) -> None:
     recorder = Recorder()
     x, y = data()
     watch = GradWatch(Path(str(tmp_path)), sinks=[recorder])
-    classifier().fit(x, y, verbose=0, callbacks=[watch])
+    model = classifier()
+    optimizer = keras.optimizers.Adam(global_clipnorm=1.0)
+    model.compile(optimizer, model.loss)
+    model.fit(x, y, verbose=0, callbacks=[watch])
     measured = {slot.signal for slot in recorder.schema.slots}
     for rule in default_rules():
         assert set(rule.needs) <= measured

@@ -10,6 +10,7 @@ from gradwatch.rules.nonfinite import (
     NonfiniteLoss,
     NonfiniteWeight,
 )
+from gradwatch.rules.updates import ClippingAlways, SkippedUpdates
 
 __all__ = ["default_rules"]
 
@@ -21,6 +22,8 @@ def default_rules() -> list[Rule]:
         NonfiniteGradient(),
         NonfiniteWeight(),
         MissingGradient(),
+        SkippedUpdates(),
+        ClippingAlways(),
         NoReadings(),
         LostReadings(),
     ]
