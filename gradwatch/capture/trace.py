@@ -176,9 +176,11 @@ class Trace:
         got = iter(update.got)
         sums = [None if g is None else next(got) for g in grads]
         inner = rule.inner(optimizer)
-        if not self._step.guarded:
+        # XLA copies weights that the verdict's branch reads before they are
+        # updated in place, unless that is done in a branch as well.
+        if not (self._step.guarded or self._model.jit_compile):
             return replicas.apply(call, inner, grads, sums)
-        if inner is not optimizer:
+        if inner is not optimizer and self._step.guarded:
             grads = skippable(update.verdict, grads)
         with self._guard.updating():
             allowed = update.verdict.allowed

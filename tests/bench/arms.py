@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -206,19 +206,26 @@ def _gradient_pass(arm: _Arm) -> dict[str, Any]:
     """What reading every gradient once costs, the least that a norm needs."""
     gradients = _gradients(arm.model, *next(iter(arm.data)))
     values = [getattr(g, "values", g) for g in gradients]  # rows, if sparse
-    norm = tf.function(lambda: tf.add_n([tf.nn.l2_loss(v) for v in values]))
-    nothing = tf.function(lambda: tf.constant(0.0))
+    options = {"jit_compile": arm.model.jit_compile}
+    norm = tf.function(
+        lambda *each: tf.add_n([tf.nn.l2_loss(v) for v in each]), **options
+    )
+    nothing = tf.function(lambda *each: tf.constant(0.0), **options)
     return {
         "gradient_bytes": sum(v.dtype.size * int(tf.size(v)) for v in values),
-        "gradient_pass": max(0.0, _seconds(norm) - _seconds(nothing)),
+        "gradient_pass": max(
+            0.0, _seconds(norm, values) - _seconds(nothing, values)
+        ),
     }
 
 
-def _seconds(function: Callable[[], Any], calls: int = 200) -> float:
-    function()
+def _seconds(
+    function: Callable[..., Any], values: Sequence[Any], calls: int = 200
+) -> float:
+    function(*values)
     seconds = []
     for _ in range(calls):
         begun = time.perf_counter()
-        function().numpy()
+        function(*values).numpy()
         seconds.append(time.perf_counter() - begun)
     return float(np.median(seconds))
