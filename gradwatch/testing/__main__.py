@@ -63,9 +63,7 @@ def labels(
 
 def _row(scenario: Scenario, runs: list[Recording]) -> tuple[str, bool]:
     qualities = [run.quality for run in runs]
-    holds = scenario.holds(*qualities) and scenario.raises == bool(
-        runs[0].error
-    )
+    holds = scenario.holds(qualities[0], runs[0].error, qualities[-1])
     numbers = [f"{quality:.2f}" for quality in qualities]
     cells = (
         scenario.name,

@@ -121,7 +121,7 @@ def _two_tasks(scale: float) -> Program:
         _first(accuracy(cancer())),
         loss=["binary_crossentropy", "mse"],
         optimizer=keras.optimizers.SGD(0.01, clipnorm=1.0),
-        epochs=6,
+        epochs=20,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
+from keras.optimizers import Adam
 
 from gradwatch.testing.data import (
     Data,
@@ -14,15 +16,18 @@ from gradwatch.testing.data import (
     houses,
     line,
     scaled,
+    sine,
     waves,
 )
 from gradwatch.testing.programs import (
     OwnStep,
     accuracy,
     classify_digits,
+    classify_tumours,
     dense_net,
     explained,
     fits,
+    regress,
     sgd,
 )
 from gradwatch.testing.scenario import Program, Scenario
@@ -93,15 +98,36 @@ def _deep_linear(start: Any) -> Program:
     return classify_digits(model, sgd(0.01), loss=loss)
 
 
-def _wrong_units(clean: bool) -> Program:
-    """A few targets are in grams, all others in tons."""
-    x, y = diabetes()
-    wrong = y.copy()
-    wrong[::60] *= 1e3
-    data = diabetes() if clean else Data(x, wrong)
-    model = dense_net(10, [32], 1)
-    options: Any = {"loss": "mse", "optimizer": "adam", "epochs": 20}
-    return fits(model, data, explained(diabetes()), batch_size=16, **options)
+def _wrong_units(part: str) -> Program:
+    """A few numbers are in grams, all others in tons."""
+    x, y = (numbers.copy() for numbers in diabetes())
+    if part == "targets":
+        y[::60] *= 1e3
+    if part == "inputs":
+        x[::60, 2] *= 1e3
+    return regress(
+        Data(x, y),
+        truth=diabetes(),
+        optimizer=Adam(0.001),
+        epochs=20,
+        batch_size=16,
+    )
+
+
+def _powers(rate: float) -> Program:
+    """Nine powers of x and gradient descent."""
+    x, y = sine()
+    powers = Data(np.concatenate([x**i for i in range(1, 10)], 1), y)
+    return regress(powers, units=[], optimizer=sgd(rate), epochs=20)
+
+
+def _likelihood(sign: float) -> Any:
+    """The mean log-likelihood of labels, with a sign."""
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        return -sign * keras.losses.binary_crossentropy(y_true, y_pred)
+
+    return loss
 
 
 def _one_bad_batch(scale: float) -> Program:
@@ -139,13 +165,13 @@ FAULTY = (
         "houses_in_dollars_sgd",
         "Square feet and dollars as they are, gradient descent: Inf at once.",
         lambda: _dollars(True),
-        rule="nonfinite_loss",
+        rule="nonfinite_gradient",
         severity="critical",
         also=(
             "diverging_loss",
             "unscaled_input",
             "exploding_gradient",
-            "nonfinite_gradient",
+            "nonfinite_loss",
         ),
         fixed=lambda: _dollars(False),
         within=50,
@@ -187,20 +213,51 @@ FAULTY = (
         fixed=lambda: _deep_linear("he_normal"),
     ),
     Scenario(
+        "powers_rate_high",
+        "Regression on powers of x by a rate that is a little too high.",
+        lambda: _powers(1.0),
+        rule="diverging_loss",
+        severity="critical",
+        also=("exploding_gradient", "update_too_large"),
+        fixed=lambda: _powers(0.2),
+        reaches=0.1,
+    ),
+    Scenario(
+        "likelihood_as_loss",
+        "A log-likelihood is minimised instead of maximised.",
+        lambda: classify_tumours(loss=_likelihood(1.0), epochs=10),
+        rule="negative_loss",
+        fixed=lambda: classify_tumours(loss=_likelihood(-1.0), epochs=10),
+    ),
+    Scenario(
         "wrong_units",
         "One target in sixty is a thousand times too large.",
-        lambda: _wrong_units(False),
+        lambda: _wrong_units("targets"),
         rule="gradient_spike",
         also=("loss_spike",),
-        fixed=lambda: _wrong_units(True),
-        reaches=0.4,
+        fixed=lambda: _wrong_units(""),
+        reaches=0.3,
+    ),
+    Scenario(
+        "wrong_units_of_inputs",
+        "One row in sixty has an input that is a thousand times too large.",
+        lambda: _wrong_units("inputs"),
+        rule="gradient_spike",
+        also=("loss_spike", "unscaled_input"),
+        fixed=lambda: _wrong_units(""),
+        reaches=0.3,
     ),
     Scenario(
         "one_bad_batch",
         "A batch in the wrong scale throws the weights away.",
         lambda: _one_bad_batch(3e3),
         rule="loss_spike",
-        also=("gradient_spike", "diverging_loss", "exploding_gradient"),
+        also=(
+            "dead_units",
+            "gradient_spike",
+            "diverging_loss",
+            "exploding_gradient",
+        ),
         fixed=lambda: _one_bad_batch(1.0),
     ),
 )

@@ -52,7 +52,7 @@ def train(
     """Trains a scenario, watched or not.
 
     Returns:
-        Its quality, the seconds it took, and the class of the `ValueError`
+        Its quality, the seconds it took, and the message of the `ValueError`
         that ended it, which is what Keras raises if nothing can be trained.
     """
     program = scenario.program(seed)
@@ -61,7 +61,7 @@ def train(
     try:
         program.train(callbacks)
     except ValueError as raised:
-        error = type(raised).__name__
+        error = str(raised)
     seconds = time.perf_counter() - start
     quality = program.quality()
     keras.backend.clear_session()

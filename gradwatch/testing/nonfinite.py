@@ -17,6 +17,7 @@ from gradwatch.testing.data import (
 from gradwatch.testing.digits import digits, distance
 from gradwatch.testing.programs import (
     accuracy,
+    classify_digits,
     dense_net,
     explained,
     fits,
@@ -62,15 +63,35 @@ def _distances(loss: Any) -> Program:
     return fits(model, data, judge, loss=loss, optimizer=adam, batch_size=64)
 
 
-def _holes(fill: bool) -> Program:
-    """A table with a few missing numbers."""
-    x, y = cancer()
-    holes = x.copy()
-    holes[300::97, 7] = 0.0 if fill else np.nan
+def _holes(inputs: bool, hole: float) -> Program:
+    """A table with a few missing numbers, in its inputs or its targets."""
+    x, y = (part.copy() for part in cancer())
+    (x if inputs else y)[300::97] = hole
     model = dense_net(30, [16], 1, last="sigmoid")
-    data, judge = Data(holes, y), accuracy(cancer())
-    loss = "binary_crossentropy"
-    return fits(model, data, judge, loss=loss, epochs=8, shuffle=False)
+    loss, judge = "binary_crossentropy", accuracy(cancer())
+    return fits(model, Data(x, y), judge, loss=loss, epochs=8, shuffle=False)
+
+
+def _checkpoint(hole: float) -> Program:
+    """Goes on from a checkpoint of which one number was damaged."""
+    model = dense_net(64, [64, 64], 10, last="softmax")
+    weights = model.get_weights()
+    weights[2][5, 7] = hole
+    model.set_weights(weights)
+    return classify_digits(model)
+
+
+def _softmax(stable: bool) -> Program:
+    """A softmax written by hand, on pixels from 0 to 255."""
+
+    def naive(x: Any) -> Any:
+        return ops.exp(x) / ops.sum(ops.exp(x), axis=-1, keepdims=True)
+
+    x, y = digit_ids()
+    data = Data(x * 255, y)
+    model = dense_net(64, [64], 10, last="softmax" if stable else naive)
+    judge, loss = accuracy(data), "sparse_categorical_crossentropy"
+    return fits(model, data, judge, loss=loss, batch_size=64, epochs=8)
 
 
 FAULTY = (
@@ -88,10 +109,9 @@ FAULTY = (
         "rate_overflows",
         "Poisson's rate is exp of a score of unscaled inputs.",
         lambda: _poisson(True),
-        rule="nonfinite_loss",
+        rule="nonfinite_gradient",
         severity="critical",
-        subject="loss",
-        also=("unscaled_input",),
+        also=("nonfinite_loss", "exploding_gradient", "unscaled_input"),
         fixed=lambda: _poisson(False),
         reaches=0.3,
     ),
@@ -105,13 +125,45 @@ FAULTY = (
         costs=0.0,
     ),
     Scenario(
+        "naive_softmax",
+        "A softmax by hand overflows for scores above 88.",
+        lambda: _softmax(False),
+        rule="nonfinite_loss",
+        severity="critical",
+        also=("nonfinite_gradient", "unscaled_input"),
+        fixed=lambda: _softmax(True),
+        within=20,
+    ),
+    Scenario(
         "holes_in_table",
-        "A few missing numbers of a table were never filled.",
-        lambda: _holes(False),
+        "A few rows of a table are NaN.",
+        lambda: _holes(True, np.nan),
         rule="nonfinite_batch",
         severity="critical",
         subject="inputs",
         also=("nonfinite_loss",),
-        fixed=lambda: _holes(True),
+        fixed=lambda: _holes(True, 0.0),
+        within=11,
+    ),
+    Scenario(
+        "holes_in_targets",
+        "A few labels are missing.",
+        lambda: _holes(False, np.nan),
+        rule="nonfinite_batch",
+        severity="critical",
+        subject="targets",
+        also=("nonfinite_loss",),
+        fixed=lambda: _holes(False, 1.0),
+        within=11,
+    ),
+    Scenario(
+        "damaged_checkpoint",
+        "A weight of the checkpoint is NaN before the first step.",
+        lambda: _checkpoint(np.nan),
+        rule="nonfinite_weight",
+        severity="critical",
+        also=("nonfinite_loss",),
+        fixed=lambda: _checkpoint(0.1),
+        within=1,
     ),
 )

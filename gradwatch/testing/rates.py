@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 from keras.optimizers import Adam
@@ -13,6 +15,7 @@ from gradwatch.testing.data import (
 )
 from gradwatch.testing.programs import (
     accuracy,
+    classify_digits,
     dense_digits,
     dense_net,
     explained,
@@ -22,6 +25,12 @@ from gradwatch.testing.programs import (
 from gradwatch.testing.scenario import Program, Scenario
 
 __all__ = ["FAULTY"]
+
+
+def _bounded(optimizer: Any) -> Program:
+    """Digits through two tanh layers."""
+    model = dense_net(64, [64, 64], 10, activation="tanh", last="softmax")
+    return classify_digits(model, optimizer)
 
 
 def _jump(to: float) -> Program:
@@ -100,16 +109,16 @@ _HIGH = (
         "Gradient descent with momentum and a rate of 3.",
         lambda: dense_digits(sgd(3.0, 0.9)),
         rule="update_too_large",
-        also=("diverging_loss", "exploding_gradient"),
+        also=("dead_units", "diverging_loss", "loss_spike"),
         fixed=lambda: dense_digits(sgd(0.03, 0.9)),
     ),
     Scenario(
         "adam_rate_one",
-        "Adam with a learning rate of 1.",
-        lambda: dense_digits(Adam(1.0)),
+        "Adam with a learning rate of 1 on tanh layers.",
+        lambda: _bounded(Adam(1.0)),
         rule="update_too_large",
-        also=("diverging_loss",),
-        fixed=lambda: dense_digits(Adam(0.001)),
+        also=("saturated_units", "diverging_loss"),
+        fixed=lambda: _bounded(Adam(0.001)),
     ),
     Scenario(
         "rmsprop_rate_half",
@@ -146,7 +155,7 @@ _HIGH = (
         "A learning rate schedule jumps from 0.1 to 5 after five epochs.",
         lambda: _jump(5.0),
         rule="loss_spike",
-        also=("diverging_loss", "update_too_large", "exploding_gradient"),
+        also=("diverging_loss", "update_too_large", "dead_units"),
         fixed=lambda: _jump(0.01),
     ),
 )

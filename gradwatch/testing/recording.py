@@ -53,7 +53,7 @@ class Recording:
         quality: see `Program`; NaN if predictions were not finite.
         loss: mean loss of the last epoch, as Keras said it; NaN if none ended.
         seconds: time that the training took.
-        error: class of the exception that ended `fit`, `""` if none did.
+        error: message of the exception that ended `fit`, `""` if none did.
         received: what a rule gets, in order.
     """
 

@@ -24,6 +24,7 @@ from gradwatch.testing.programs import (
     dense_net,
     explained,
     fits,
+    regress,
     sgd,
 )
 from gradwatch.testing.scenario import Program, Scenario
@@ -96,7 +97,7 @@ def _learned_by_heart(rows: int, units: list[int], drop: float) -> Program:
         explained(rest),
         loss="mse",
         optimizer=Adam(0.01),
-        epochs=60,
+        epochs=40,
         validation_data=rest,
     )
 
@@ -115,7 +116,7 @@ def _noisy_labels(noise: float) -> Program:
         accuracy(rest),
         loss="sparse_categorical_crossentropy",
         optimizer=Adam(0.005),
-        epochs=40,
+        epochs=25,
         validation_data=rest,
     )
 
@@ -141,6 +142,16 @@ _SCALES = (
         costs=0.05,
     ),
     Scenario(
+        "raw_progression_adam",
+        "Targets up to 346 by squares and Adam as it comes.",
+        lambda: regress(diabetes(True), optimizer="adam", epochs=15),
+        rule="unscaled_target",
+        subject="targets",
+        also=("slow_loss", "update_too_small"),
+        fixed=lambda: regress(diabetes(), optimizer="adam", epochs=15),
+        reaches=0.3,
+    ),
+    Scenario(
         "prices_in_dollars_adam",
         "Prices in dollars by squares and Adam: it would take forever.",
         lambda: _prices(True),
@@ -160,6 +171,7 @@ _FLOORS = (
         ),
         rule="loss_floor",
         severity="info",
+        costs=0.0,
         fixed=lambda: _autoencoder(_binary(digit_ids().x), 128),
     ),
     Scenario(

@@ -91,7 +91,8 @@ class Scenario:
         reaches: quality that it reaches at least if it is healthy, or else
             its fixed twin.
         costs: quality that the fault takes at least; 0 where it takes none.
-        raises: whether `fit` ends with an exception of Keras' own.
+        raises: part of the message of the `ValueError` with which Keras ends
+            `fit`, `""` if it does not.
     """
 
     name: str
@@ -105,7 +106,7 @@ class Scenario:
     within: int = 0
     reaches: float = 0.5
     costs: float = 0.2
-    raises: bool = False
+    raises: str = ""
 
     def program(self, seed: int = 0) -> Program:
         """Returns the program, all that is random in it from `seed`."""
@@ -124,13 +125,18 @@ class Scenario:
             reaches=self.reaches,
         )
 
-    def holds(self, quality: float, twin: float = math.nan) -> bool:
+    def holds(
+        self, quality: float, error: str = "", twin: float = math.nan
+    ) -> bool:
         """Whether the label is true by what was measured.
 
         Args:
             quality: of the trained program.
-            twin: of its trained twin, for a faulty one.
+            error: message of the exception that ended its `fit`, if any.
+            twin: quality of its trained twin, for a faulty one.
         """
+        if self.raises not in error or bool(self.raises) != bool(error):
+            return False
         if not self.rule:
             return quality >= self.reaches
         worst = quality if math.isfinite(quality) else -math.inf

@@ -64,7 +64,7 @@ def _weight_norm(safe: bool, half: bool) -> Program:
     if half:
         adam = keras.optimizers.LossScaleOptimizer(adam)
     loss, judge = "binary_crossentropy", accuracy(cancer())
-    return fits(model, cancer(), judge, loss=loss, optimizer=adam, epochs=8)
+    return fits(model, cancer(), judge, loss=loss, optimizer=adam, epochs=6)
 
 
 def _clipped(norm: float) -> Program:

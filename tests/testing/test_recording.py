@@ -37,8 +37,9 @@ def _same(a: Any, b: Any) -> bool:
             [*theirs, *b.histograms.values()],
             strict=True,
         )
-        same = all(np.array_equal(x, y, equal_nan=x.dtype != bool) for x, y in pairs)
-        return same and list(a.histograms) == list(b.histograms)
+        for x, y in pairs:
+            np.testing.assert_array_equal(x, y)
+        return list(a.histograms) == list(b.histograms)
     return repr(a) == repr(b)
 
 
