@@ -14,7 +14,6 @@ from gradwatch.testing.data import (
     cancer,
     diabetes,
     digit_ids,
-    houses,
     scaled,
 )
 from gradwatch.testing.generative import adversaries, variational
@@ -25,6 +24,7 @@ from gradwatch.testing.programs import (
     dense_net,
     explained,
     fits,
+    regress,
     sgd,
 )
 from gradwatch.testing.scenario import Program, Scenario
@@ -33,20 +33,14 @@ __all__ = ["FAULTY"]
 
 
 def _sign_penalty(weight: float) -> Program:
-    """Squares and a penalty on predictions below 0; prices are above it."""
-    x, y = houses()
-    data = Data(scaled(x), scaled(y))
+    """Squares and a penalty on predictions of the wrong sign."""
 
     def loss(y_true: Any, y_pred: Any) -> Any:
         fit = component("fit", ops.square(y_true - y_pred))
-        sign = component("sign", ops.relu(-y_pred), weight)
+        sign = component("sign", ops.relu(-y_true * y_pred), weight)
         return fit + weight * sign
 
-    model = dense_net(4, [32], 1)
-    adam = Adam(0.01)
-    return fits(
-        model, data, explained(data), loss=loss, optimizer=adam, epochs=15
-    )
+    return regress(diabetes(), loss=loss, optimizer=Adam(0.003), epochs=15)
 
 
 def _smoothness(weight: float) -> Program:
@@ -144,11 +138,12 @@ def _opposed_tasks(sign: float) -> Program:
 FAULTY = (
     Scenario(
         "penalty_on_sign",
-        "A penalty on negative predictions, its weight off by decades.",
+        "A penalty on predictions of the wrong sign, off by decades.",
         lambda: _sign_penalty(1e4),
         rule="dominant_component",
         subject="sign",
-        fixed=lambda: _sign_penalty(0.01),
+        fixed=lambda: _sign_penalty(0.1),
+        reaches=0.4,
     ),
     Scenario(
         "penalty_on_spread",
@@ -185,7 +180,7 @@ FAULTY = (
         subject="kl",
         also=("constant_output",),
         fixed=lambda: variational(1.0),
-        reaches=0.3,
+        reaches=0.25,
     ),
     Scenario(
         "opposed_terms",

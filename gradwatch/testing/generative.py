@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -64,7 +65,7 @@ def variational(weight: float) -> Program:
         loss=_reconstruction,
         optimizer=adam,
         batch_size=64,
-        epochs=14,
+        epochs=12,
     )
 
 
@@ -115,14 +116,22 @@ def importance_weighted(samples: int = 5) -> Program:
 
 
 class _Adversaries(keras.Model):
-    """A generator of points and a discriminator, each with an optimizer."""
+    """A generator of points and a critic, each with an optimizer."""
 
     def __init__(self, updated: bool) -> None:
         super().__init__(name="adversaries")
         self.updated = updated
-        self.generator = dense_net(4, [32, 32], 2)
-        self.discriminator = dense_net(2, [32, 32], 1, activation="leaky_relu")
-        self.generator.name, self.discriminator.name = "generator", "critic"
+        kind = keras.Sequential
+        self.generator = dense_net(
+            4, [32, 32], 2, kind=partial(kind, name="generator")
+        )
+        self.critic = dense_net(
+            2,
+            [32, 32],
+            1,
+            activation="leaky_relu",
+            kind=partial(kind, name="critic"),
+        )
         self.critic_optimizer = Adam(0.002, 0.5)
         self.seeds = keras.random.SeedGenerator(0)
 
@@ -138,11 +147,11 @@ class _Adversaries(keras.Model):
         noise = keras.random.normal((ops.shape(real)[0], 4), seed=self.seeds)
         with tf.GradientTape(persistent=True) as tape:
             fake = self.generator(noise, training=True)
-            doubt = self.discriminator(fake, training=True)
-            trust = self.discriminator(real, training=True)
+            doubt = self.critic(fake, training=True)
+            trust = self.critic(real, training=True)
             caught = ops.mean(ops.softplus(doubt) + ops.softplus(-trust))
             fooled = ops.mean(ops.softplus(-doubt))
-        weights = self.discriminator.trainable_variables
+        weights = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(caught, weights), weights)
         if self.updated:
             weights = self.generator.trainable_variables
@@ -180,6 +189,6 @@ def adversaries(updated: bool = True) -> Program:
         near,
         loss=None,
         optimizer=Adam(0.002, 0.5),
-        epochs=20,
+        epochs=14,
         batch_size=50,
     )

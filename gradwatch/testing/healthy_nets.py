@@ -80,10 +80,10 @@ def _sparse() -> Program:
 
 
 def _residual() -> Program:
-    """Eight blocks with a way past each."""
+    """Four blocks with a way past each."""
     image = keras.Input((64,))
     x = layers.Dense(48)(image)
-    for _ in range(8):
+    for _ in range(4):
         inner = layers.Dense(48, "relu")(layers.LayerNormalization()(x))
         x = layers.Add()([x, layers.Dense(48)(inner)])
     classes = layers.Dense(10, "softmax")(layers.LayerNormalization()(x))
@@ -186,7 +186,7 @@ HEALTHY = (
             Adam(0.01),
         ),
     ),
-    Scenario("digits_residual", "Eight residual blocks.", _residual),
+    Scenario("digits_residual", "Four residual blocks.", _residual),
     Scenario(
         "digits_hard_bounds",
         "Bounded ReLUs, many at their bounds.",

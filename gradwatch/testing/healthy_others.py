@@ -76,11 +76,11 @@ def _waves(kind: Any, rate: Any, **options: Any) -> Program:
 
 def _memory() -> Program:
     """Nothing happens for long, then it has understood."""
-    data = first_symbol(20)
-    stack = [keras.Input((20,)), layers.Embedding(4, 8), layers.GRU(24)]
+    data = first_symbol(10)
+    stack = [keras.Input((10,)), layers.Embedding(4, 8), layers.GRU(24)]
     model = keras.Sequential([*stack, layers.Dense(4, "softmax")])
     return fits(
-        model, data, accuracy(data), loss=_IDS, optimizer=Adam(0.01), epochs=14
+        model, data, accuracy(data), loss=_IDS, optimizer=Adam(0.02), epochs=14
     )
 
 

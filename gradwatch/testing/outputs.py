@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import layers, ops
 
 from gradwatch.testing.data import (
     diabetes,
@@ -23,12 +24,18 @@ __all__ = ["FAULTY"]
 
 
 def _logits(
-    inside: bool, last: Any, rate: Any = "adam", epochs: int = 8
+    inside: bool, last: Any, rate: Any = "adam", clip: bool = False
 ) -> Program:
-    """Digits; the loss is told that it gets logits, or that it does not."""
+    """Digits; the loss is told that it gets logits, or that it does not.
+
+    Keras itself sees that a softmax comes right before such a loss and passes
+    it by; it does not if the probabilities are clipped in between.
+    """
     model = dense_net(64, [64], 10, last=last)
+    if clip:
+        model.add(layers.Lambda(lambda p: ops.clip(p, 1e-7, 1.0), name="safe"))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=inside)
-    return classify_digits(model, rate, loss=loss, epochs=epochs)
+    return classify_digits(model, rate, loss=loss)
 
 
 FAULTY = (
@@ -43,19 +50,16 @@ FAULTY = (
     ),
     Scenario(
         "softmax_twice",
-        "Softmax as the last layer, and again in the loss.",
-        lambda: _logits(True, "softmax", sgd(0.1), 6),
+        "Softmax as the last layer, clipped, and again in the loss.",
+        lambda: _logits(True, "softmax", sgd(0.1), clip=True),
         rule="output_mismatch",
-        subject="output",
-        fixed=lambda: _logits(True, None, sgd(0.1), 6),
-        costs=0.1,
+        fixed=lambda: _logits(True, None, sgd(0.1)),
     ),
     Scenario(
         "softmax_twice_adam",
         "The same with Adam: it learns, but its loss never falls below 1.46.",
-        lambda: _logits(True, "softmax"),
+        lambda: _logits(True, "softmax", clip=True),
         rule="output_mismatch",
-        subject="output",
         fixed=lambda: _logits(True, None),
         costs=0.0,
     ),
@@ -78,7 +82,6 @@ FAULTY = (
         fixed=lambda: classify_tumours(
             None, keras.losses.BinaryCrossentropy(from_logits=True)
         ),
-        costs=0.02,
     ),
     Scenario(
         "sigmoid_for_progression",

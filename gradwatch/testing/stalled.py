@@ -38,7 +38,7 @@ def _memory(kind: Any, length: int, **options: Any) -> Program:
             layers.Dense(4, "softmax", name="output"),
         ]
     )
-    adam, loss = Adam(0.01), "sparse_categorical_crossentropy"
+    adam, loss = Adam(0.02), "sparse_categorical_crossentropy"
     return fits(
         model, data, accuracy(data), loss=loss, optimizer=adam, epochs=12
     )
@@ -65,11 +65,11 @@ def _shuffled(apart: bool) -> Program:
 FAULTY = (
     Scenario(
         "short_memory",
-        "A simple recurrent net is to remember a symbol for 16 steps.",
-        lambda: _memory(layers.SimpleRNN, 16, activation="sigmoid"),
+        "A simple recurrent net is to remember a symbol for 10 steps.",
+        lambda: _memory(layers.SimpleRNN, 10, activation="sigmoid"),
         rule="stalled_loss",
         also=("vanishing_gradient", "constant_output"),
-        fixed=lambda: _memory(layers.GRU, 16),
+        fixed=lambda: _memory(layers.GRU, 10),
     ),
     Scenario(
         "line_between_circles",
