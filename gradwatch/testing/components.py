@@ -114,7 +114,7 @@ def _two_tasks(scale: float) -> Program:
         Data(x, [y, areas]),
         _first(accuracy(cancer())),
         loss=["binary_crossentropy", "mse"],
-        optimizer=keras.optimizers.SGD(0.01, clipnorm=1.0),
+        optimizer=keras.optimizers.SGD(0.01, global_clipnorm=1.0),
         epochs=20,
     )
 

@@ -189,6 +189,6 @@ def adversaries(updated: bool = True) -> Program:
         near,
         loss=None,
         optimizer=Adam(0.002, 0.5),
-        epochs=14,
+        epochs=18,
         batch_size=50,
     )

@@ -51,12 +51,10 @@ def _raw_tumours(raw: bool) -> Program:
     )
 
 
-def _prices(raw: bool) -> Program:
-    """Houses with scaled inputs; prices in dollars or standardised."""
-    x, y = houses()
-    data = Data(scaled(x), y if raw else scaled(y))
-    model = dense_net(4, [32, 32], 1)
-    return fits(model, data, explained(data), loss="mse", epochs=12)
+def _prices(unit: Any) -> Program:
+    """Houses with scaled inputs; prices in dollars, made ready by `unit`."""
+    data = Data(scaled(houses().x), unit(houses().y))
+    return regress(data, units=[32, 32], optimizer="adam", epochs=12)
 
 
 def _autoencoder(x: Any, units: int) -> Program:
@@ -142,6 +140,15 @@ _SCALES = (
         costs=0.05,
     ),
     Scenario(
+        "prices_in_billions",
+        "Prices in billions of dollars: all are nearly 0.",
+        lambda: _prices(lambda y: 1e-9 * y),
+        rule="unscaled_target",
+        subject="targets",
+        also=("slow_loss",),
+        fixed=lambda: _prices(scaled),
+    ),
+    Scenario(
         "raw_progression_adam",
         "Targets up to 346 by squares and Adam as it comes.",
         lambda: regress(diabetes(True), optimizer="adam", epochs=15),
@@ -154,11 +161,11 @@ _SCALES = (
     Scenario(
         "prices_in_dollars_adam",
         "Prices in dollars by squares and Adam: it would take forever.",
-        lambda: _prices(True),
+        lambda: _prices(lambda y: y),
         rule="unscaled_target",
         subject="targets",
         also=("slow_loss", "stalled_loss", "update_too_small"),
-        fixed=lambda: _prices(False),
+        fixed=lambda: _prices(scaled),
     ),
 )
 

@@ -77,7 +77,9 @@ def _findings(recording: Recording) -> list[tuple[str, int]]:
 def test_rules_judge_a_recording(folder: Path) -> None:
     """Replayed, the fault is found where it is, and none in the twin."""
     faulty = load(folder / f"{_FAULTY}-0.zip")
-    assert _findings(faulty) == [("nonfinite_loss", faulty.steps - 1)]
+    ((rule, step),) = _findings(faulty)
+    assert rule.startswith("nonfinite_")
+    assert step == faulty.steps - 1
     assert _findings(load(folder / f"{_FAULTY}_fixed-0.zip")) == []
 
 
