@@ -1,0 +1,93 @@
+"""`python -m gradwatch.testing`: records scenarios, shows that labels hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradwatch.testing.measure import measure
+from gradwatch.testing.recording import Recording, load, save
+from gradwatch.testing.scenario import Scenario
+from gradwatch.testing.zoo import SCENARIOS
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(help="Folder of the recordings.")]
+
+
+@app.command()
+def record(
+    out: Out,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name or a part of it.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many, from 0.")] = 1,
+    again: Annotated[bool, typer.Option(help="Also what is there.")] = False,
+) -> None:
+    """Train scenarios and the twins of faulty ones, keep what rules get."""
+    out.mkdir(parents=True, exist_ok=True)
+    for scenario in _chosen(only):
+        for run in _runs(scenario):
+            for seed in range(seeds):
+                path = _path(out, run, seed)
+                if again or not path.exists():
+                    save(measure(run, seed), path)
+            typer.echo(run.name)
+
+
+@app.command()
+def labels(
+    out: Out,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name or a part of it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the recordings.")] = 0,
+) -> None:
+    """Show from recordings that fixed twins learn, and what faults cost."""
+    typer.echo(
+        "| scenario | rule | quality | fixed | steps | seconds | holds |"
+    )
+    typer.echo("|---|---|---|---|---|---|---|")
+    wrong = 0
+    for scenario in _chosen(only):
+        paths = [_path(out, run, seed) for run in _runs(scenario)]
+        if all(path.exists() for path in paths):
+            row, holds = _row(scenario, [load(path) for path in paths])
+            typer.echo(row)
+            wrong += not holds
+    typer.echo(f"\n{wrong} labels do not hold.")
+    raise typer.Exit(int(wrong > 0))
+
+
+def _row(scenario: Scenario, runs: list[Recording]) -> tuple[str, bool]:
+    qualities = [run.quality for run in runs]
+    holds = scenario.holds(qualities[0], runs[0].error, qualities[-1])
+    numbers = [f"{quality:.2f}" for quality in qualities]
+    cells = (
+        scenario.name,
+        scenario.rule or "healthy",
+        *(numbers if scenario.rule else [*numbers, ""]),
+        str(runs[0].steps),
+        f"{runs[0].seconds:.1f}",
+        "yes" if holds else "**no**",
+    )
+    return f"| {' | '.join(cells)} |", holds
+
+
+def _chosen(only: list[str] | None) -> list[Scenario]:
+    parts = only or [""]
+    return [s for s in SCENARIOS if any(part in s.name for part in parts)]
+
+
+def _runs(scenario: Scenario) -> list[Scenario]:
+    return [scenario, *([scenario.twin()] if scenario.rule else [])]
+
+
+def _path(out: Path, run: Scenario, seed: int) -> Path:
+    return out / f"{run.name}-{seed}.zip"
+
+
+if __name__ == "__main__":
+    app()
