@@ -246,6 +246,7 @@ FAULTY = (
         also=("loss_spike", "unscaled_input"),
         fixed=lambda: _wrong_units(""),
         reaches=0.3,
+        costs=0.1,
     ),
     Scenario(
         "one_bad_batch",

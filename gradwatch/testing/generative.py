@@ -84,7 +84,14 @@ class _ImportanceWeighted(keras.Model):
         mean, _ = ops.split(self.encoder(inputs), 2, -1)
         return ops.sigmoid(self.decoder(mean))
 
-    def compute_loss(self, x: Any = None, **_: Any) -> Any:
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         """Minus the bound, whose terms are marked."""
         mean, log_variance = ops.split(self.encoder(x), 2, -1)
         shape = (ops.shape(x)[0], self.samples, 8)

@@ -56,7 +56,7 @@ def _language(kind: Any) -> Program:
     )
     data, adam = characters(), Adam(0.01, clipnorm=1.0)
     return fits(
-        model, data, accuracy(data), loss=_IDS, optimizer=adam, epochs=8
+        model, data, accuracy(data), loss=_IDS, optimizer=adam, epochs=5
     )
 
 
@@ -98,7 +98,7 @@ def _attention() -> Program:
     adam = keras.optimizers.AdamW(rate, global_clipnorm=1.0)
     model, data = keras.Model(ids, source), snippets()
     return fits(
-        model, data, accuracy(data), loss=_IDS, optimizer=adam, epochs=8
+        model, data, accuracy(data), loss=_IDS, optimizer=adam, epochs=6
     )
 
 
@@ -182,7 +182,7 @@ HEALTHY = (
         "variational",
         "A variational autoencoder, terms marked.",
         lambda: variational(1.0),
-        reaches=0.3,
+        reaches=0.25,
     ),
     Scenario(
         "importance_weighted",

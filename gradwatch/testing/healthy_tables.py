@@ -137,7 +137,7 @@ HEALTHY = (
     Scenario(
         "iris_idle",
         "Converged, trained on and on.",
-        lambda: _flowers(Adam(0.05), 60),
+        lambda: _flowers(Adam(0.05), 40),
     ),
     Scenario(
         "iris_momentum",

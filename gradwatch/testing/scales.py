@@ -95,7 +95,7 @@ def _learned_by_heart(rows: int, units: list[int], drop: float) -> Program:
         explained(rest),
         loss="mse",
         optimizer=Adam(0.01),
-        epochs=40,
+        epochs=25,
         validation_data=rest,
     )
 
@@ -199,6 +199,7 @@ _VALIDATION = (
         rule="overfitting",
         fixed=lambda: _learned_by_heart(300, [8], 0.05),
         reaches=0.3,
+        costs=0.1,
     ),
     Scenario(
         "noise_by_heart",

@@ -40,7 +40,7 @@ def _memory(kind: Any, length: int, **options: Any) -> Program:
     )
     adam, loss = Adam(0.02), "sparse_categorical_crossentropy"
     return fits(
-        model, data, accuracy(data), loss=loss, optimizer=adam, epochs=12
+        model, data, accuracy(data), loss=loss, optimizer=adam, epochs=9
     )
 
 

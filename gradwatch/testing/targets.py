@@ -140,7 +140,7 @@ FAULTY = (
         subject="targets",
         also=("negative_loss",),
         fixed=lambda: classify_tumours("sigmoid", "binary_crossentropy"),
-        costs=0.1,
+        costs=0.03,
     ),
     Scenario(
         "pixels_to_255",

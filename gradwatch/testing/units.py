@@ -177,6 +177,7 @@ FAULTY = (
         subject="hidden_",
         also=("bad_initialisation",),
         fixed=lambda: _started("glorot_uniform"),
+        costs=0.15,
     ),
     Scenario(
         "constant_weights",

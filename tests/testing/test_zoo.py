@@ -14,12 +14,12 @@ from gradwatch.testing.measure import train
 from gradwatch.testing.scenario import RULES, Scenario
 from gradwatch.testing.zoo import FAULTY, HEALTHY, SCENARIOS
 
-_SHARE = 10
+_SHARE = 20
 _LIVENESS = {"no_readings", "lost_readings"}
 
 
 def _chosen(scenarios: tuple[Scenario, ...]) -> list[Scenario]:
-    """A fixed tenth of the scenarios, whatever else there is."""
+    """A fixed twentieth of the scenarios, whatever else there is."""
 
     def number(scenario: Scenario) -> int:
         return int(hashlib.sha256(scenario.name.encode()).hexdigest(), 16)
