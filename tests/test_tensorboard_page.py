@@ -27,7 +27,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.conftest import Demo
 
-SECONDS = 120.0
+SECONDS = 240.0
 """Until TensorBoard is up, or a page shows what it should."""
 
 CLOSED = ".group-toolbar:has([data-mat-icon-name='expand_more_24px'])"
@@ -79,7 +79,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         "disable-component-update",
         "disable-sync",
         "disable-dev-shm-usage",
-        "window-size=1400,4000",
+        "window-size=1400,1200",
         f"user-data-dir={tmp_path / 'profile'}",
     ):
         options.add_argument(f"--{flag}")
