@@ -8,7 +8,8 @@ Beats are not recorded: rules about liveness stay silent. Needs no TensorFlow.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +22,22 @@ from gradwatch.records import (
     Block,
     Epoch,
     Finding,
-    Layer,
+    Record,
     Schema,
-    Variable,
 )
 from gradwatch.sinks.readings import read_run
 from gradwatch.sinks.state import ANATOMY
+from gradwatch.strict_json import read_anatomy
 
-__all__ = ["Recording", "read_recording", "replay"]
+__all__ = ["Opened", "Recording", "judge", "read_recording", "replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A rule's `begin`: what the records from here on are about."""
+
+    anatomy: Anatomy
+    schema: Schema
 
 
 class Recording(NamedTuple):
@@ -57,23 +66,37 @@ def replay(run_dir: str | Path, rules: Sequence[Rule]) -> list[Finding]:
     Raises:
         GradWatchError: there is no recorded run in that folder.
     """
-    recording = read_recording(run_dir)
+    return judge(rules, _received(read_recording(run_dir)))
+
+
+def judge(
+    rules: Sequence[Rule], received: Iterable[Opened | Record]
+) -> list[Finding]:
+    """Returns what new rules say about what they get, item by item."""
     found: list[Finding] = []
-    for schema, records in recording.parts:
+    for item in received:
         for rule in rules:
-            rule.begin(recording.anatomy, schema)
-        traced = [Block.empty(len(schema.slots))] if schema.slots else []
-        for record in (*traced, *records):
-            for rule in rules:
-                found += rule.check(record)
+            if isinstance(item, Opened):
+                rule.begin(item.anatomy, item.schema)
+            else:
+                found += rule.check(item)
     return found
+
+
+def _received(recording: Recording) -> Iterator[Opened | Record]:
+    """What a rule got while the run was live."""
+    for schema, records in recording.parts:
+        yield Opened(recording.anatomy, schema)
+        if schema.slots:
+            yield Block.empty(len(schema.slots))
+        yield from records
 
 
 def read_recording(run_dir: str | Path) -> Recording:
     """Reads a run directory; see `replay`."""
     path = Path(run_dir) / ANATOMY
     try:
-        anatomy = _anatomy(json.loads(path.read_text()))
+        anatomy = read_anatomy(json.loads(path.read_text()))
     except OSError:
         raise GradWatchError(
             expected(
@@ -125,20 +148,3 @@ def _joined(blocks: Sequence[Block]) -> Block:
     }
     rows = (steps[order], times[order], values[order], xray[order])
     return Block(*rows, histograms)
-
-
-def _anatomy(data: Mapping[str, Any]) -> Anatomy:
-    """Reads back what `dumps` wrote."""
-    return Anatomy(
-        **{
-            **data,
-            "layers": tuple(Layer(**layer) for layer in data["layers"]),
-            "variables": tuple(map(_variable, data["variables"])),
-            "metrics": tuple(data["metrics"]),
-        }
-    )
-
-
-def _variable(data: Mapping[str, Any]) -> Variable:
-    shape, scale = tuple(data["shape"]), float(data["scale"])
-    return Variable(**{**data, "shape": shape, "scale": scale})

@@ -14,12 +14,44 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["dumps"]
+from gradwatch.records import Anatomy, Epoch, Layer, Schema, Variable
+from gradwatch.signals import Slot
+
+__all__ = ["dumps", "read_anatomy", "read_epoch", "read_schema"]
 
 
 def dumps(value: object) -> str:
     """Returns one line of strict JSON of a record or of plain data."""
     return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
+
+
+def read_anatomy(data: Mapping[str, Any]) -> Anatomy:
+    """Reads back an Anatomy."""
+    variables = (
+        {**v, "shape": tuple(v["shape"]), "scale": float(v["scale"])}
+        for v in data["variables"]
+    )
+    facts = {
+        "layers": tuple(Layer(**layer) for layer in data["layers"]),
+        "variables": tuple(Variable(**v) for v in variables),
+        "metrics": tuple(data["metrics"]),
+    }
+    return Anatomy(**{**data, **facts})
+
+
+def read_schema(data: Mapping[str, Any]) -> Schema:
+    """Reads back a Schema."""
+    slots = tuple(Slot(*slot) for slot in data["slots"])
+    return Schema(slots, data["first_step"])
+
+
+def read_epoch(data: Mapping[str, Any]) -> Epoch:
+    """Reads back an Epoch."""
+    values = {
+        kind: {name: float(v) for name, v in data[kind].items()}
+        for kind in ("metrics", "validation")
+    }
+    return Epoch(**{**data, **values})
 
 
 def _plain(value: Any) -> Any:

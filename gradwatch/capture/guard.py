@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from gradwatch.capture import optimizer as rule
+from gradwatch.capture.hooks import graph_being_built
 from gradwatch.capture.state import StateAtStart, state_variables
 
 __all__ = ["Guard"]
@@ -69,10 +70,10 @@ class Guard:
     @contextlib.contextmanager
     def updating(self) -> Iterator[None]:
         """What is built meanwhile happens only where it may."""
-        if tf.executing_eagerly():
+        graph = graph_being_built()
+        if graph is None:
             yield
             return
-        graph = tf.compat.v1.get_default_graph()
         before = len(graph.get_operations())
         yield
         self._updates |= {op.name for op in graph.get_operations()[before:]}

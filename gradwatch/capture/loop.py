@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from gradwatch.capture.hooks import listening
+from gradwatch.capture.hooks import graph_being_built, listening
 from gradwatch.capture.step import WatchedStep
 from gradwatch.capture.trace import Trace
 
@@ -58,8 +58,9 @@ class Loop:
     def step(self) -> Iterator[None]:
         """What happens meanwhile is one step, in a graph as well."""
         here = self
-        if not tf.executing_eagerly():
-            here = self.inner(tf.compat.v1.get_default_graph(), "step")
+        graph = graph_being_built()
+        if graph is not None:
+            here = self.inner(graph, "step")
         here._trace, here._bound = None, True
         trace = here._open()
         try:

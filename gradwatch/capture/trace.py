@@ -91,10 +91,10 @@ class Trace:
         # Whether it may apply more than once.
         self._several = data is None or is_custom(step.model)
         self._updates: list[Update] = []
-        zero = tf.zeros((), tf.int64)
-        self._count, self._latched = zero, zero - 1
+        counters = tf.constant([0, -1], tf.int64)
         if self._first:
-            self._count, self._latched = tf.unstack(step.ring.counters())
+            counters = step.ring.counters()
+        self._count, self._latched = tf.unstack(counters)
 
     @property
     def heard(self) -> bool:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from gradwatch.capture import replicas, statistics
 from gradwatch.capture.anatomy import activation, layer_path
 from gradwatch.capture.attributes import Hook
+from gradwatch.capture.hooks import graph_being_built
 from gradwatch.signals import Slot
 
 __all__ = ["Picture", "Probes", "planned"]
@@ -97,9 +98,7 @@ class Probes:
         self._outputs: dict[str, list[Any]] = {}
         self._unseen: set[str] = set()
         self._weights: dict[str, tuple[Any, Any]] = {}
-        self._graph = None
-        if not tf.executing_eagerly():
-            self._graph = tf.compat.v1.get_default_graph()
+        self._graph = graph_being_built()
 
     def hooks(self) -> Iterator[Hook]:
         """Yields the instance attributes that must stand during the step."""

@@ -37,6 +37,7 @@ from gradwatch.errors import expected
 from gradwatch.records import Block, Epoch, Schema
 from gradwatch.signals import Slot
 from gradwatch.sinks.event_file import event_files, read_records
+from gradwatch.strict_json import read_epoch, read_schema
 
 __all__ = [
     "EPOCH_TAG",
@@ -178,24 +179,14 @@ def read_run(
         for record in read_records(path, b"gradwatch/"):
             for value in event_pb2.Event.FromString(record).summary.value:
                 if value.tag == SCHEMA_TAG:
-                    schema = _schema(value.tensor.string_val[0])
+                    text = value.tensor.string_val[0]
+                    schema = read_schema(json.loads(text))
                     schemas[schema.hash] = schema
                     yield schema, None
                 elif value.tag == EPOCH_TAG:
-                    yield schema, _epoch(value.tensor.string_val[0])
+                    text = value.tensor.string_val[0]
+                    yield schema, read_epoch(json.loads(text))
                 elif value.tag == TAG:
                     name, block = decode(value.tensor.string_val[0])
                     if name in schemas:
                         yield schemas[name], block
-
-
-def _schema(text: bytes) -> Schema:
-    data = json.loads(text)
-    return Schema(tuple(Slot(*s) for s in data["slots"]), data["first_step"])
-
-
-def _epoch(text: bytes) -> Epoch:
-    data = json.loads(text)
-    for kind in ("metrics", "validation"):  # NaN is text in strict JSON
-        data[kind] = {name: float(v) for name, v in data[kind].items()}
-    return Epoch(**data)

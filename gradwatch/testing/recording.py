@@ -8,39 +8,32 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradwatch.interfaces import Rule
 from gradwatch.records import (
     Anatomy,
     Beat,
     Block,
-    Epoch,
     Finding,
-    Layer,
     Record,
     Schema,
     Severity,
-    Variable,
 )
-from gradwatch.signals import Slot
+from gradwatch.replay import Opened
 from gradwatch.sinks.readings import decode, encode
-from gradwatch.strict_json import dumps
+from gradwatch.strict_json import (
+    dumps,
+    read_anatomy,
+    read_epoch,
+    read_schema,
+)
 
-__all__ = ["Opened", "Recorder", "Recording", "judge", "load", "save"]
+__all__ = ["Recorder", "Recording", "load", "save"]
 
 _INDEX = "index.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A rule's `begin`: what the records from here on are about."""
-
-    anatomy: Anatomy
-    schema: Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +85,6 @@ class Recorder:
         yield from ()
 
 
-def judge(
-    rules: Sequence[Rule], received: Iterable[Opened | Record]
-) -> list[Finding]:
-    """Returns what new rules say about a recording, record by record."""
-    found: list[Finding] = []
-    for item in received:
-        for rule in rules:
-            if isinstance(item, Opened):
-                rule.begin(item.anatomy, item.schema)
-            else:
-                found += rule.check(item)
-    return found
-
-
 def save(recording: Recording, path: Path) -> None:
     """Writes a recording to a new file."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
@@ -140,24 +119,11 @@ def load(path: str | Path) -> Recording:
 
 
 def _opened(data: Any) -> Opened:
-    facts, schema = data["anatomy"], data["schema"]
-    variables = tuple(
-        Variable(
-            **{**v, "shape": tuple(v["shape"]), "scale": float(v["scale"])}
-        )
-        for v in facts["variables"]
-    )
-    layers = tuple(Layer(**layer) for layer in facts["layers"])
-    facts |= {"variables": variables, "layers": layers}
-    facts["metrics"] = tuple(facts["metrics"])
-    slots = tuple(Slot(*slot) for slot in schema["slots"])
-    return Opened(Anatomy(**facts), Schema(slots, schema["first_step"]))
+    return Opened(read_anatomy(data["anatomy"]), read_schema(data["schema"]))
 
 
-def _epoch(data: Any) -> Epoch:
-    for name in ("metrics", "validation"):
-        data[name] = {k: float(v) for k, v in data[name].items()}
-    return Epoch(**data)
-
-
-_READ = {"Opened": _opened, "Epoch": _epoch, "Beat": lambda data: Beat(**data)}
+_READ = {
+    "Opened": _opened,
+    "Epoch": read_epoch,
+    "Beat": lambda data: Beat(**data),
+}

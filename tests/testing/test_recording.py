@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gradwatch.records import Beat, Block, Epoch
+from gradwatch.replay import Opened, judge
 from gradwatch.rules import default_rules
 from gradwatch.testing.__main__ import app
-from gradwatch.testing.recording import Opened, Recording, judge, load, save
+from gradwatch.testing.recording import Recording, load, save
 
 _FAULTY = "holes_in_table"
 
