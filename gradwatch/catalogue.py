@@ -169,6 +169,9 @@ CATALOGUE = (
         "xray",
         variable_zero_gradient_ratio="Share of the entries of the gradient of "
         "one variable that are exactly 0.",
+        variable_unit_spread="Standard deviation over the units (last axis) of "
+        "one variable's entries, over their root mean square, before the "
+        "update: 0 where all units are copies; of those with several axes.",
     ),
     *_rows(
         "layer",
@@ -196,6 +199,8 @@ CATALOGUE = (
         batch_mean="Mean of the entries of a field of the batch.",
         batch_std="Standard deviation of the entries of a field of the batch.",
         batch_distinct="Distinct entries of a field of the batch, 64 at most.",
+        batch_example_std="Standard deviation over the examples of a field's "
+        "entries at the same place, root mean square over the places.",
     ),
     *_rows(
         "field",
@@ -233,6 +238,10 @@ CATALOGUE = (
         "1",
         "xray",
         component_gradient_norm="L2 norm over all gradients of one component.",
+        component_lowest_loss="What a compiled loss would be if the targets "
+        "themselves were predicted: 0, or the targets' entropy.",
+        component_constant_loss="What a compiled loss would be if the same "
+        "were predicted for all examples of the batch, and that at its best.",
         component_gradient_cosine="Cosine of the angle between the gradients "
         "of two components of the loss: -1 where one undoes the other.",
     ),

@@ -16,17 +16,14 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-from keras.src import backend
 from keras.src.backend.common import global_state
-from keras.src.losses.loss import (
-    reduce_weighted_values,
-    scale_loss_for_distribution,
-)
+from keras.src.losses.loss import scale_loss_for_distribution
 
 from gradwatch.capture.anatomy import layer_path
 from gradwatch.capture.attributes import Hook, hooked
 from gradwatch.capture.build import build_loss
 from gradwatch.capture.hooks import graph_being_built
+from gradwatch.capture.marks import Mark, reduced
 from gradwatch.signals import Slot
 
 __all__ = ["Ledger", "UNEXPLAINED"]
@@ -41,14 +38,6 @@ class _Part(NamedTuple):
     raw: Any = None
 
 
-class _Mark(NamedTuple):
-    """A term inside of a compiled loss, not reduced yet."""
-
-    name: str
-    value: Any
-    weight: Any
-
-
 class Ledger:
     """The parts of one step's loss, while the step is being traced.
 
@@ -60,6 +49,8 @@ class Ledger:
         total: what `compute_loss` has returned, `None` before.
         fields: what it was called with: name -> tensors or `None`.
         examples: the only compiled loss before it was reduced, `[batch, ...]`.
+        compiled: component -> its compiled loss, weight, targets, predictions;
+            those whose examples all weigh the same.
     """
 
     def __init__(self, model: Any, made: Callable[[], None]) -> None:
@@ -69,11 +60,12 @@ class Ledger:
         self.total: Any = None
         self.fields: dict[str, Any] = {}
         self.examples: Any = None
+        self.compiled: dict[str, tuple[Any, Any, Any, Any]] = {}
         self._exact = False  # whether the total is its known parts' sum
         self._parts: dict[str, list[_Part]] = {}
         self._added: dict[str, list[_Part]] = {}  # by layers
         self._children: dict[str, dict[str, list[_Part]]] = {}
-        self._marks: list[_Mark] | None = None
+        self._marks: list[Mark] | None = None
 
     def hooks(self) -> Iterator[Hook]:
         """Yields the instance attributes that must stand during the step."""
@@ -86,7 +78,7 @@ class Ledger:
     def mark(self, name: str, value: Any, weight: Any) -> None:
         """Takes a term that the user's code has marked."""
         if self._marks is not None:
-            self._marks.append(_Mark(name, value, weight))
+            self._marks.append(Mark(name, value, weight))
             return
         raw = _share(tf.reduce_mean(_float(value)))
         part = _Part(_float(weight) * raw, raw)
@@ -192,10 +184,12 @@ class Ledger:
             finally:
                 self._marks = marks
             self._add(path, _sum(value), weight)
+            if sample_weight is None:
+                self.compiled[path] = loss, weight, y, p
             alone = len(self._model._compile_loss._flat_losses) == 1
             self.examples = each[-1] if each and alone else None
             for mark in mine:
-                term = _reduced(mark, loss, each, p, sample_weight)
+                term = reduced(mark, loss, each, p, sample_weight)
                 raw = term if weight is None else term * _float(weight)
                 part = _Part(_float(mark.weight) * raw, raw)
                 self._child(path, mark.name, part)
@@ -222,38 +216,6 @@ class Ledger:
                 path = layer_path(layer)
                 self._added.setdefault(path, []).append(_Part(_share(loss)))
         return found
-
-
-def _reduced(
-    mark: _Mark, loss: Any, each: list[Any], p: Any, sample_weight: Any
-) -> Any:
-    """The term's share of a loss, reduced as `Loss.__call__` reduces."""
-    value = tf.convert_to_tensor(mark.value)
-    if not each:  # a loss that overrides `__call__`: nothing is known
-        return tf.reduce_mean(_float(value))
-    like = tf.convert_to_tensor(each[-1])
-    extra = (value.shape.rank or 0) - (like.shape.rank or 0)
-    if extra > 0:
-        value = tf.reduce_mean(value, list(range(-extra, 0)))
-    if value.shape.rank and not _alike(value, like):
-        value = tf.reduce_mean(value)  # one of each class, say
-    value = tf.cast(value, like.dtype) + tf.zeros_like(like)
-    masks = [backend.get_keras_mask(t) for t in (p, each[-1])]
-    known = [tf.cast(m, tf.bool) for m in masks if m is not None]
-    mask = None if not known else tf.reduce_all(tf.stack(known), 0)
-    return _sum(
-        reduce_weighted_values(
-            value, sample_weight, mask, loss.reduction, loss.dtype
-        )
-    )
-
-
-def _alike(value: Any, like: Any) -> bool:
-    """Whether two tensors may have the same shape, `[batch, ...]`."""
-    if value.shape.rank != like.shape.rank:
-        return False
-    # A batch of unknown size is no dimension that is known elsewhere.
-    return all(a == b for a, b in zip(value.shape, like.shape))
 
 
 def _calling_layer() -> Any:

@@ -76,6 +76,7 @@ class Measure:
         self._probes.after()
         self._probes.fields(self.ledger.fields)
         self._probes.examples(self.ledger.examples)
+        self._probes.answers(self.ledger.compiled)
         if len(self._parts) == 1:
             parts = {
                 slot.subject: value

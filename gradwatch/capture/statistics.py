@@ -21,6 +21,7 @@ __all__ = [
     "histogram",
     "quantiles",
     "unit_signals",
+    "unit_spread",
     "unit_statistics",
 ]
 
@@ -50,6 +51,7 @@ _BATCH = (
     "batch_std",
     "batch_integer_ratio",
     "batch_distinct",
+    "batch_example_std",
     "batch_unit_row_ratio",
 )
 _BOUNDS: Mapping[str, tuple[float, float]] = {
@@ -179,8 +181,10 @@ def batch_statistics(tensor: Any) -> dict[str, Any]:
         float32. Row sums of one are those of the last axis, within 1e-3.
     """
     values = list(_entry_summary(flat(tensor)))
+    rows = tf.cast(tensor, tf.float32)
+    values.append(_example_std(tf.reshape(rows, [tf.shape(rows)[0], -1])))
     if (tensor.shape.rank or 0) > 1:
-        sums = tf.reduce_sum(tf.cast(tensor, tf.float32), -1)
+        sums = tf.reduce_sum(rows, -1)
         values.append(_share(tf.abs(sums - 1.0) < 1e-3))
     return dict(zip(_BATCH, values))
 
@@ -200,6 +204,28 @@ def _entry_summary(entries: Any) -> list[Any]:
         _share(tf.equal(entries, tf.round(entries))),
         tf.minimum(distinct, float(_DISTINCT)),
     ]
+
+
+@_traced_once(_ROWS)
+def _example_std(rows: Any) -> Any:
+    away = rows - tf.reduce_mean(rows, 0)
+    return tf.sqrt(tf.reduce_mean(away**2))
+
+
+@_traced_once(_ROWS)
+def unit_spread(rows: Any) -> Any:
+    """Returns how unlike a variable's units are, float32 scalar.
+
+    Args:
+        rows: float32 `[inputs, units]`.
+
+    Returns:
+        Standard deviation over the units, root mean square over the inputs, by
+        the root mean square of the entries; 0 if all of them are 0.
+    """
+    away = rows - tf.reduce_mean(rows, 1, keepdims=True)
+    part = tf.reduce_mean(away**2) / tf.reduce_mean(rows**2)
+    return tf.sqrt(tf.where(tf.reduce_any(rows != 0.0), part, 0.0))
 
 
 def quantiles(losses: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import keras
 import tensorflow as tf
 
 from gradwatch.capture import replicas, statistics
-from gradwatch.capture.anatomy import activation, layer_path
+from gradwatch.capture.anatomy import activation, key, layer_path, subjects
+from gradwatch.capture.answers import ANSWERS, answers
 from gradwatch.capture.attributes import Hook
 from gradwatch.capture.hooks import graph_being_built
 from gradwatch.signals import Slot
@@ -23,11 +24,13 @@ from gradwatch.signals import Slot
 __all__ = ["Picture", "Probes", "planned"]
 
 _COMPONENTS = 8
+_SPREAD = "variable_unit_spread"
 _VARIABLE = (
     "variable_gradient_max_abs",
     "variable_zero_gradient_ratio",
     "variable_weight_norm",
     "variable_update_norm",
+    _SPREAD,
 )
 
 
@@ -50,13 +53,22 @@ def planned(
     ]
     parts = [s.subject for s in slots if s.signal == "loss_component"]
     scalars = [Slot(signal) for signal in statistics.EXAMPLES]
-    scalars += [Slot(s, v) for v in variables for s in _VARIABLE]
+    names = subjects(model)
+    flat = [names[key(v)] for v in model.variables if len(v.shape) < 2]
+    scalars += [
+        Slot(signal, path)
+        for path in variables
+        for signal in _VARIABLE
+        if signal != _SPREAD or path not in flat
+    ]
     for path, kind in layers.items():
         signals = statistics.unit_signals(kind)
         scalars += [Slot(signal, path) for signal in signals]
     for name, tensor in _numbers(fields):
         signals = statistics.batch_signals(tensor)
         scalars += [Slot(signal, name) for signal in signals]
+    tops = [part for part in parts if "/" not in part]
+    scalars += [Slot(signal, part) for part in tops for signal in ANSWERS]
     if 1 < len(parts) <= _COMPONENTS:
         pairs = [f"{a}|{b}" for a, b in combinations(parts, 2)]
         scalars += [Slot("component_gradient_norm", part) for part in parts]
@@ -127,6 +139,10 @@ class Probes:
             weight = statistics.flat(variable)
             self._weights[name] = variable, tf.identity(weight)
             found = statistics.entry_statistics(entries, weight)
+            if variable.shape.rank > 1:
+                units = tf.reshape(weight, [-1, variable.shape[-1]])
+                spread = {_SPREAD: statistics.unit_spread(units)}
+                self.picture.add(name, spread)
             self.picture.add(name, dict(zip(_VARIABLE, found)))
             histograms = self.picture.histograms
             place = Slot("gradient_histogram", name)
@@ -163,6 +179,11 @@ class Probes:
         """Takes the loss of each example, `[batch, ...]`."""
         if losses is not None and losses.shape.rank:
             self.picture.add("", statistics.quantiles(losses))
+
+    def answers(self, compiled: Mapping[str, tuple[Any, ...]]) -> None:
+        """Takes component -> its loss, weight, targets and predictions."""
+        for component, (loss, weight, y, p) in compiled.items():
+            self.picture.add(component, answers(loss, weight, y, p))
 
     def components(
         self, parts: Mapping[str, Any], variables: Sequence[Any]

@@ -102,6 +102,8 @@ def test_xrays_measure_what_an_own_loop_sees(
     each = keras.losses.sparse_categorical_crossentropy(
         y, output, from_logits=True
     ).numpy()
+    shares = np.unique(y, return_counts=True)[1] / len(y)
+    part = "sparse_categorical_crossentropy"
     wanted = {
         Slot("variable_gradient_max_abs", "net/hidden/kernel"): np.abs(
             gradient
@@ -125,6 +127,13 @@ def test_xrays_measure_what_an_own_loop_sees(
         Slot("batch_std", "inputs"): x.std(),
         Slot("batch_distinct", "targets"): 3,
         Slot("batch_integer_ratio", "targets"): 1,
+        Slot("batch_example_std", "inputs"): np.sqrt(x.var(0).mean()),
+        Slot("batch_example_std", "targets"): y.std(),
+        Slot("variable_unit_spread", "net/hidden/kernel"): np.sqrt(
+            kernel.var(1).mean() / (kernel**2).mean()
+        ),
+        Slot("component_lowest_loss", part): 0,
+        Slot("component_constant_loss", part): -(np.log(shares) * shares).sum(),
         Slot("batch_max", "predictions"): output.numpy().max(),
         Slot("batch_unit_row_ratio", "predictions"): 0,
         Slot("example_loss_max"): each.max(),
