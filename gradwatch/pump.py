@@ -28,6 +28,7 @@ from gradwatch.records import (
     Run,
     Schema,
 )
+from gradwatch.rules.folding import Folding
 from gradwatch.runstate import RunState
 
 __all__ = ["Pump"]
@@ -84,6 +85,7 @@ class Pump:
         self.findings: list[Finding] = []
         self._run = run
         self._rules = list(rules)
+        self._folding = Folding()
         self._state = state
         self._outlets = outlets
         self._drain = drain
@@ -256,10 +258,12 @@ class Pump:
             outlet.open(self._run, item.schema)
 
     def _deliver(self, record: Record) -> None:
+        found: list[Finding] = []
         for rule in list(self._rules):
             with self._off_when_faulty(rule):
-                for finding in rule.check(record):
-                    self._send(finding)
+                found += rule.check(record)
+        for finding in self._folding(found):
+            self._send(finding)
         self._send(record)
 
     def _send(self, record: Record) -> None:

@@ -25,6 +25,7 @@ from gradwatch.records import (
     Record,
     Schema,
 )
+from gradwatch.rules.folding import Folding
 from gradwatch.sinks.readings import read_run
 from gradwatch.sinks.state import ANATOMY
 from gradwatch.strict_json import read_anatomy
@@ -73,14 +74,17 @@ def judge(
     rules: Sequence[Rule], received: Iterable[Opened | Record]
 ) -> list[Finding]:
     """Returns what new rules say about what they get, item by item."""
-    found: list[Finding] = []
+    told: list[Finding] = []
+    folding = Folding()
     for item in received:
+        found: list[Finding] = []
         for rule in rules:
             if isinstance(item, Opened):
                 rule.begin(item.anatomy, item.schema)
             else:
                 found += rule.check(item)
-    return found
+        told += folding(found)
+    return told
 
 
 def _received(recording: Recording) -> Iterator[Opened | Record]:

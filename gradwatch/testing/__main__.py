@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gradwatch.rules import default_rules
+from gradwatch.testing.detection import Verdict, half, judged, table
 from gradwatch.testing.measure import measure
 from gradwatch.testing.recording import Recording, load, save
 from gradwatch.testing.scenario import Scenario
@@ -59,6 +61,47 @@ def labels(
             wrong += not holds
     typer.echo(f"\n{wrong} labels do not hold.")
     raise typer.Exit(int(wrong > 0))
+
+
+@app.command("judge")
+def judge_all(
+    out: Out,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name or a part of it.")
+    ] = None,
+    halves: Annotated[
+        list[int] | None, typer.Option(help="0, 1 or both, see `detection`.")
+    ] = None,
+) -> None:
+    """Judge recordings by the default rules; show misses and false alarms."""
+    verdicts = []
+    for scenario in _chosen(only):
+        if half(scenario.name) not in (halves or (0, 1)):
+            continue
+        for run in _runs(scenario):
+            for path in sorted(out.glob(f"{run.name}-[0-9].zip")):
+                verdict = judged(run, load(path), default_rules)
+                verdicts.append(verdict)
+                _tell(verdict)
+    typer.echo(table(verdicts))
+
+
+def _tell(verdict: Verdict) -> None:
+    """Shows what is not as it should be."""
+    scenario = verdict.scenario
+    said = ", ".join(
+        f"{f.rule} ({f.severity}, {f.subject or 'run'}, step {f.last_step})"
+        for f in verdict.findings
+    )
+    if scenario.rule and verdict.right is None:
+        what = f"missed {scenario.rule}"
+    elif scenario.rule and not verdict.culprit:
+        what = f"{scenario.rule} not at {scenario.subject}"
+    elif not scenario.rule and verdict.serious:
+        what = "false alarm"
+    else:
+        return
+    typer.echo(f"- {scenario.name}, seed {verdict.seed}: {what}; told: {said}")
 
 
 def _row(scenario: Scenario, runs: list[Recording]) -> tuple[str, bool]:

@@ -1,0 +1,62 @@
+"""Rows by name: what a rule asks of one step, and the rows that are X-rays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwatch.records import Block, Record, Schema
+from gradwatch.signals import Slot
+
+__all__ = ["Columns", "Row", "xrays"]
+
+
+class Row(NamedTuple):
+    """What one step measured.
+
+    Attributes:
+        step: its number.
+        values: float32 `[K]`, columns as in the Schema.
+    """
+
+    step: int
+    values: NDArray[np.float32]
+
+
+def xrays(record: Record) -> Iterator[Row]:
+    """Yields the rows of a record that are X-rays, in order."""
+    if isinstance(record, Block):
+        for row in np.flatnonzero(record.xray):
+            yield Row(int(record.steps[row]), record.values[row])
+
+
+class Columns:
+    """The columns of a Schema by the names of what they hold.
+
+    Args:
+        schema: the rows'.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._places = {slot: i for i, slot in enumerate(schema.slots)}
+        self._subjects: dict[str, dict[str, int]] = {}
+        for slot, place in self._places.items():
+            self._subjects.setdefault(slot.signal, {})[slot.subject] = place
+
+    def __contains__(self, signal: str) -> bool:
+        """Whether a signal is measured, on any subject."""
+        return signal in self._subjects
+
+    def get(self, row: Row, signal: str, subject: str = "") -> float:
+        """Returns a value; NaN if it is not measured."""
+        place = self._places.get(Slot(signal, subject))
+        return math.nan if place is None else float(row.values[place])
+
+    def all(self, row: Row, signal: str) -> dict[str, float]:
+        """Returns subject -> value of a signal, in the slots' order."""
+        places = self._subjects.get(signal, {})
+        return {s: float(row.values[place]) for s, place in places.items()}

@@ -1,0 +1,111 @@
+"""Detection: what rules say about the zoo, next to what is true.
+
+Scenarios are in two halves by a fixed hash of their names. Thresholds may be
+chosen by the first half only; both are reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from gradwatch.interfaces import Rule
+from gradwatch.records import Finding
+from gradwatch.replay import judge
+from gradwatch.testing.recording import Recording
+from gradwatch.testing.scenario import Scenario
+
+__all__ = ["Verdict", "half", "judged", "table"]
+
+_SERIOUS = ("warning", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found in the run of a scenario.
+
+    Attributes:
+        scenario: what was run.
+        seed: of the run.
+        findings: all of them, as they were told.
+    """
+
+    scenario: Scenario
+    seed: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def right(self) -> Finding | None:
+        """The first finding that names the fault, severe enough."""
+        names = (self.scenario.rule, *self.scenario.also)
+        info = self.scenario.severity == "info"
+        for finding in self.findings:
+            if finding.rule in names and (info or finding.severity in _SERIOUS):
+                return finding
+        return None
+
+    @property
+    def culprit(self) -> bool:
+        """Whether one of the right findings names the place."""
+        names = (self.scenario.rule, *self.scenario.also)
+        return any(
+            self.scenario.subject in finding.subject
+            for finding in self.findings
+            if finding.rule in names
+        )
+
+    @property
+    def serious(self) -> list[Finding]:
+        """Findings of severity warning or higher."""
+        return [f for f in self.findings if f.severity in _SERIOUS]
+
+
+def half(name: str) -> int:
+    """Returns 0 for the half that thresholds are chosen by, else 1."""
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 2
+
+
+def judged(
+    scenario: Scenario,
+    recording: Recording,
+    rules: Callable[[], Sequence[Rule]],
+) -> Verdict:
+    """Returns what new rules say about a recorded run of a scenario."""
+    findings = judge(rules(), recording.received)
+    return Verdict(scenario, recording.seed, tuple(findings))
+
+
+def table(verdicts: Iterable[Verdict]) -> str:
+    """Returns, rule by rule, hits, places and false alarms, as Markdown.
+
+    The healthy, fixed twins among them, are in the last row.
+    """
+    known = list(verdicts)
+    rows = ["| rule | programs | named | place | told at step (median) |"]
+    rows.append("|---|---|---|---|---|")
+    rules = dict.fromkeys(v.scenario.rule for v in known if v.scenario.rule)
+    faulty = [v for v in known if v.scenario.rule]
+    for rule in rules:
+        mine = [v for v in faulty if v.scenario.rule == rule]
+        rows.append(_row(f"`{rule}`", mine))
+    rows.append(_row("all", faulty))
+    healthy = [v for v in known if not v.scenario.rule]
+    alarms = sum(bool(v.serious) for v in healthy)
+    rows.append(f"| healthy | {len(healthy)} | {alarms} alarmed falsely | | |")
+    return "\n".join(rows)
+
+
+def _row(name: str, verdicts: Sequence[Verdict]) -> str:
+    found = [v.right for v in verdicts]
+    steps = sorted(f.last_step for f in found if f is not None)
+    placed = [v for v in verdicts if v.scenario.subject]
+    right = sum(v.culprit for v in placed)
+    cells = [
+        name,
+        str(len(verdicts)),
+        str(len(steps)),
+        f"{right} of {len(placed)}" if placed else "",
+        str(steps[len(steps) // 2]) if steps else "",
+    ]
+    return f"| {' | '.join(cells)} |"
