@@ -128,6 +128,8 @@ CATALOGUE = (
         "optimizer needs it) or assigned state of the step holds NaN or Inf.",
         nonfinite_batch="1 if the step was not finite and its inputs, targets "
         "or sample weights hold NaN or Inf (looked at only then).",
+        nonfinite_target="1 if `nonfinite_batch` and the targets or sample "
+        "weights hold NaN or Inf, 0 if only the inputs do.",
         nonfinite_weight="1 if the step was not finite and a trainable weight "
         "held NaN or Inf already before it (looked at only then).",
         update_applied="1 if the step's gradients changed the weights, 0 if "

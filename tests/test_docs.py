@@ -61,7 +61,7 @@ def test_readme_runs(
     monkeypatch.chdir(tmp_path)
     names = run_page("README.md")
     printed = capsys.readouterr().out
-    for said in ("no findings", "nonfinite_loss ('data',)\nTrue\n"):
+    for said in ("no findings", "nonfinite_batch ('data',)\nTrue\n"):
         assert said in printed
     assert isinstance(names["watch"], gradwatch.GradWatch)
     files = {path.name for path in tmp_path.glob("runs/*/*")}

@@ -21,6 +21,7 @@ from gradwatch.capture.verdict import (
     finite_where_it_was,
     floats_finite,
     judge,
+    targets,
 )
 from gradwatch.signals import Slot
 
@@ -111,19 +112,20 @@ def _named(verdict: Verdict, step: Step, share: Share, kept: Any) -> Verdict:
 
     def look() -> Any:
         own = floats_finite([*share.gradients, step.loss]) & kept
-        found = (floats_finite(step.batch), floats_finite(step.weights), own)
+        batch = floats_finite(step.batch), floats_finite(targets(step.batch))
+        found = (*batch, floats_finite(step.weights), own)
         return _flag(~tf.stack(found))
 
     doubt = bad | ~tf.math.is_finite(values[HEAD.index("gradient_norm")])
-    seen = tf.cond(doubt, look, lambda: tf.zeros(3))
-    who = seen[2] * tf.one_hot(replicas.own(), count)
-    seen = replicas.added(tf.concat([seen[:2], who], 0))
+    seen = tf.cond(doubt, look, lambda: tf.zeros(4))
+    who = seen[3] * tf.one_hot(replicas.own(), count)
+    seen = replicas.added(tf.concat([seen[:3], who], 0))
     flags = _flag(seen > 0)
     parts = [
         values[:_BLAME],
-        flags[:2] * _flag(bad),
+        flags[:3] * _flag(bad),
         values[_AFTER:],
-        flags[2:],
+        flags[3:],
     ]
     return verdict._replace(values=tf.concat(parts, 0))
 

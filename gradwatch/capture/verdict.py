@@ -23,6 +23,7 @@ __all__ = [
     "finite_where_it_was",
     "floats_finite",
     "judge",
+    "targets",
 ]
 
 HEAD = (
@@ -30,6 +31,7 @@ HEAD = (
     "gradient_norm",
     "nonfinite",
     "nonfinite_batch",
+    "nonfinite_target",
     "nonfinite_weight",
     "update_applied",
     "update_dropped",
@@ -80,7 +82,7 @@ class Verdict(NamedTuple):
     """What is found.
 
     Attributes:
-        values: float32 `[7 + T + G + S]`: `HEAD`, what was told, the norm of
+        values: float32 `[8 + T + G + S]`: `HEAD`, what was told, the norm of
             each gradient, unscaled, 1 for each state that is not finite. The
             norm of a tensor that holds NaN or Inf is NaN or Inf; a norm above
             3.4e38 is Inf although the entries may be finite, and `nonfinite`
@@ -171,7 +173,7 @@ def _healthy(step: Step, loss: Any, squares: Any) -> Any:
     if step.scale is not None:
         each, whole = each / step.scale, whole / step.scale
     updates = tf.cast(step.updates, tf.float32)
-    head = [loss, whole, 0.0, 0.0, 0.0, updates, 0.0, *step.told]
+    head = [loss, whole, 0.0, 0.0, 0.0, 0.0, updates, 0.0, *step.told]
     flags = [tf.zeros(len(step.state))] if step.state else []
     return tf.concat([tf.stack(head), each, *flags], 0)
 
@@ -201,6 +203,7 @@ def _settled(
     flags = (
         bad,
         bad & ~floats_finite(step.batch),
+        bad & ~floats_finite(targets(step.batch)),
         bad & ~floats_finite(step.weights),
         ~dropped & updates,
         dropped,
@@ -222,6 +225,11 @@ def finite_where_it_was(before: Any, now: Any) -> Any:
 
 def _all_finite(tensor: Any) -> Any:
     return tf.reduce_all(tf.math.is_finite(tensor))
+
+
+def targets(batch: Any) -> Any:
+    """Returns what follows the inputs in a batch: targets, sample weights."""
+    return batch[1:] if isinstance(batch, tuple | list) else ()
 
 
 def floats_finite(nest: Any) -> Any:

@@ -30,11 +30,11 @@ _MECHANISMS = (
     "dead_units",
     "saturated_units",
     "vanishing_gradient",
+    "diverging_loss",
     "exploding_gradient",
     "update_too_large",
     "update_too_small",
     "negative_loss",
-    "diverging_loss",
     "gradient_spike",
 )
 _SYMPTOMS = (

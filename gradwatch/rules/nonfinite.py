@@ -1,11 +1,11 @@
 """NaN and Inf, at the exact step; one fault makes one finding.
 
-All three rules look at the same incidents: a non-finite step begins one, and
+All four rules look at the same incidents: a non-finite step begins one, and
 `_QUIET` finite steps in a row end it. An incident belongs to the rule of what
-was not finite in its first step, the earliest in the chain of causes: a loss
-that is NaN makes the gradients NaN, a gradient that is NaN makes the weights
-NaN, and whatever follows in later steps is the same fault. Row by row, so
-findings do not depend on where Blocks were cut.
+was not finite in its first step, the earliest in the chain of causes: NaN in
+the batch makes the loss NaN, a loss that is NaN makes the gradients NaN, a
+gradient that is NaN makes the weights NaN, and whatever follows in later steps
+is the same fault. Row by row, so findings do not depend on how Blocks are cut.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ from gradwatch.records import (
 )
 from gradwatch.rules.wording import listed
 
-__all__ = ["NonfiniteGradient", "NonfiniteLoss", "NonfiniteWeight"]
+__all__ = [
+    "NonfiniteBatch",
+    "NonfiniteGradient",
+    "NonfiniteLoss",
+    "NonfiniteWeight",
+]
 
 _QUIET = 64
 _SQUARABLE = 1.8e19  # the square of more than this is Inf in float32
@@ -35,16 +40,12 @@ _OVERFLOW = (
     "The training diverges: lower the learning rate, clip by value, or scale "
     "inputs and loss down."
 )
-_CLEAN_DATA = (
-    "Find NaN or Inf in the inputs, targets or sample weights of this batch "
-    "and drop or fill them before training."
-)
-
-_Source = Literal["loss", "gradient", "weight"]
+_Source = Literal["batch", "loss", "gradient", "weight"]
 _NEEDS = (
     "loss",
     "nonfinite",
     "nonfinite_batch",
+    "nonfinite_target",
     "nonfinite_weight",
     "variable_gradient_norm",
     "variable_nonfinite",
@@ -62,6 +63,7 @@ class _Incidents:
         self._flag = schema.column("nonfinite")
         self._loss = schema.column("loss")
         self._batch = schema.column("nonfinite_batch")
+        self._target = schema.column("nonfinite_target")
         self._lost = schema.column("nonfinite_weight")
         self._dropped = schema.column("update_dropped")
         self._gradients = schema.columns("variable_gradient_norm")
@@ -92,7 +94,9 @@ class _Incidents:
         replicas = [name for name, i in self._replicas.items() if row[i]]
         source: _Source = "weight"
         if not flag(self._lost):
-            if not np.isfinite(loss):
+            if flag(self._batch):
+                source = "batch"
+            elif not np.isfinite(loss):
                 source = "loss"
             elif gradients or (overflows and not weights):
                 source = "gradient"
@@ -105,6 +109,7 @@ class _Incidents:
             "replicas": replicas,
             "every_replica": len(replicas) == len(self._replicas),
             "batch": flag(self._batch),
+            "target": flag(self._target),
             "lost": flag(self._lost),
             "update_applied": not flag(self._dropped),
         }
@@ -136,8 +141,6 @@ class _Nonfinite(abc.ABC):
     def _finding(self, step: int, facts: dict[str, Any]) -> Finding:
         subject, what = self._say(facts)
         causes, advice = self._why(facts)
-        data = ", because the batch itself holds NaN or Inf"
-        data = data if facts["batch"] else ""
         where = _where(facts)
         return Finding(
             rule=self.name,
@@ -155,14 +158,14 @@ class _Nonfinite(abc.ABC):
                 "update_applied": facts["update_applied"],
             },
             causes=causes,
-            message=f"{what} at step {step}{where}{data}. {_left(facts)}",
+            message=f"{what} at step {step}{where}. {_left(facts)}",
             advice=advice,
         )
 
     def _why(self, facts: dict[str, Any]) -> tuple[tuple[str, ...], str]:
         """Returns causes and advice."""
         if facts["batch"]:
-            return ("data",), _CLEAN_DATA
+            return ("data",), self.advice
         finite = np.isfinite([facts["loss"], *facts["gradients"].values()])
         if finite.all() and not facts["weights"]:
             return ("overflow",), _OVERFLOW
@@ -171,6 +174,29 @@ class _Nonfinite(abc.ABC):
     @abc.abstractmethod
     def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
         """Returns the subject and what is wrong, without the step."""
+
+
+class NonfiniteBatch(_Nonfinite):
+    """Inputs, targets or sample weights hold NaN or Inf.
+
+    Definition: in the first step of an incident the batch that the step was
+    given holds NaN or Inf. Batches are looked at in steps that are not finite
+    only: NaN that a mask keeps out of the loss does no harm. Threshold: none, a
+    single entry counts.
+    """
+
+    name = "nonfinite_batch"
+    meaning = "A batch holds NaN or Inf, and they reach the loss."
+    advice = (
+        "Find NaN or Inf in the inputs, targets or sample weights of this "
+        "batch and drop or fill them before training."
+    )
+    _source: _Source = "batch"
+
+    def _say(self, facts: dict[str, Any]) -> tuple[str, str]:
+        where = "targets" if facts["target"] else "inputs"
+        what = "targets or sample weights" if facts["target"] else "inputs"
+        return where, f"NaN or Inf came with the {what} of the batch"
 
 
 class NonfiniteLoss(_Nonfinite):

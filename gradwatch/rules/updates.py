@@ -13,14 +13,15 @@ from gradwatch.rules.wording import listed
 __all__ = ["ClippingAlways", "SkippedUpdates"]
 
 _WINDOW = 64
+_HALF = _WINDOW // 2
 
 
 class SkippedUpdates:
     """Loss scaling drops updates all the time.
 
-    Definition: in a window of 64 steps, not the run's first one, at least half
-    of the updates were dropped although no step was bad (`nonfinite`); critical
-    if all were. Threshold: each update that dynamic loss scaling drops halves
+    Definition: in two windows of 32 steps in a row, not the run's first, at
+    least half of the updates were dropped although no step was bad
+    (`nonfinite`); critical if all were. Threshold: each update that dynamic loss scaling drops halves
     the scale, and 2,000 good steps double it (Keras 3.15.1,
     `optimizers/loss_scale_optimizer.py`, as Micikevicius et al. 2018); so 32 of
     them in 64 steps divide it by 4e9, and a scale that fits was passed long
@@ -39,7 +40,8 @@ class SkippedUpdates:
     )
 
     def __init__(self) -> None:
-        self._windows = Windows(_WINDOW)
+        self._windows = Windows(_HALF)
+        self._before: Window | None = None
         self._told = 0.0
         self._bad = False
 
@@ -52,17 +54,23 @@ class SkippedUpdates:
         self._paths = list(gradients)
         known = [column for column in columns if column is not None]
         self._windows.begin([*known, *gradients.values()])
+        self._before = None
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
-        for window in self._windows.cut(record):
+        for half in self._windows.cut(record):
             if not self._scaled:
                 continue
-            self._bad |= bool((window.values[:, 1] > 0).any())
+            self._bad |= bool((half.values[:, 1] > 0).any())
+            before, self._before = self._before, half
+            if before is None or before.steps[0] < _HALF or self._bad:
+                continue
+            window = Window(
+                np.concatenate([before.steps, half.steps]),
+                np.concatenate([before.values, half.values]),
+            )
             share = float(np.mean(window.values[:, 0] > 0))
-            first = window.steps[0] < _WINDOW
-            worse = share >= 0.5 > self._told or share == 1.0 > self._told
-            if worse and not (self._bad or first):
+            if share >= 0.5 > self._told or share == 1.0 > self._told:
                 self._told = share
                 yield self._finding(window, share)
 

@@ -191,6 +191,7 @@ def test_the_latch_forbids_healthy_steps() -> None:
         "gradient_norm": 5,
         "nonfinite": 0,
         "nonfinite_batch": 0,
+        "nonfinite_target": 0,
         "nonfinite_weight": 0,
         "update_applied": 0,
         "update_dropped": 1,

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradwatch.records import Anatomy, Block, Finding, Schema
-from gradwatch.rules import default_rules
+from gradwatch.rules.nonfinite import (
+    NonfiniteBatch,
+    NonfiniteGradient,
+    NonfiniteLoss,
+    NonfiniteWeight,
+)
 from gradwatch.signals import Slot
 
 SCHEMA = Schema(
@@ -19,6 +24,7 @@ SCHEMA = Schema(
         Slot("gradient_norm"),
         Slot("nonfinite"),
         Slot("nonfinite_batch"),
+        Slot("nonfinite_target"),
         Slot("nonfinite_weight"),
         Slot("update_dropped"),
         Slot("variable_gradient_norm", "a/kernel"),
@@ -26,20 +32,22 @@ SCHEMA = Schema(
         Slot("variable_nonfinite", "norm/mean"),
     )
 )
-HEALTHY = (1.0, 1.0, 0, 0, 0, 0, 0.7, 0.7, 0)
-LOSS = (np.nan, np.nan, 1, 0, 0, 1, np.nan, np.nan, 0)
-GRADIENT = (0.5, np.nan, 1, 0, 0, 1, 0.7, np.nan, 0)
-WEIGHT = (0.5, 1.0, 1, 0, 0, 1, 0.7, 0.7, 1)
-LOST = (np.nan, np.nan, 1, 0, 1, 1, np.nan, np.nan, 0)
-HUGE = (0.5, 1e25, 1, 0, 0, 1, 0.7, 1e25, 0)
-BATCH = (np.nan, np.nan, 1, 1, 0, 1, np.nan, np.nan, 1)
+HEALTHY = (1.0, 1.0, 0, 0, 0, 0, 0, 0.7, 0.7, 0)
+LOSS = (np.nan, np.nan, 1, 0, 0, 0, 1, np.nan, np.nan, 0)
+GRADIENT = (0.5, np.nan, 1, 0, 0, 0, 1, 0.7, np.nan, 0)
+WEIGHT = (0.5, 1.0, 1, 0, 0, 0, 1, 0.7, 0.7, 1)
+LOST = (np.nan, np.nan, 1, 0, 0, 1, 1, np.nan, np.nan, 0)
+HUGE = (0.5, 1e25, 1, 0, 0, 0, 1, 0.7, 1e25, 0)
+BATCH = (np.nan, np.nan, 1, 1, 0, 0, 1, np.nan, np.nan, 1)
+TARGET = (np.nan, np.nan, 1, 1, 1, 0, 1, np.nan, np.nan, 0)
 
 
 def _judge(rows: list[Any], cuts: list[int]) -> list[Finding]:
     """All findings of the rules on rows that come in Blocks cut at `cuts`."""
     values = np.array(rows, np.float32).reshape(-1, len(SCHEMA.slots))
     steps = np.arange(len(values))
-    rules = default_rules()
+    kinds = (NonfiniteBatch, NonfiniteLoss, NonfiniteGradient, NonfiniteWeight)
+    rules = [kind() for kind in kinds]
     for rule in rules:
         rule.begin(Anatomy(), SCHEMA)
     found: list[Finding] = []
@@ -59,7 +67,8 @@ def _judge(rows: list[Any], cuts: list[int]) -> list[Finding]:
     ("row", "rule", "subject"),
     [
         (LOSS, "nonfinite_loss", "loss"),
-        (BATCH, "nonfinite_loss", "loss"),
+        (BATCH, "nonfinite_batch", "inputs"),
+        (TARGET, "nonfinite_batch", "targets"),
         (GRADIENT, "nonfinite_gradient", "b/kernel"),
         (WEIGHT, "nonfinite_weight", "norm/mean"),
         (LOST, "nonfinite_weight", "weights"),
@@ -74,7 +83,11 @@ def test_the_first_in_the_chain_is_named(
     assert (finding.rule, finding.subject) == (rule, subject)
     assert finding.first_step == 9
     assert finding.severity == "critical"
-    causes = {id(BATCH): ("data",), id(HUGE): ("overflow",)}
+    causes = {
+        id(BATCH): ("data",),
+        id(TARGET): ("data",),
+        id(HUGE): ("overflow",),
+    }
     assert finding.causes == causes.get(id(row), ())
     assert ("weights are lost" in finding.message) == (row is LOST)
 
@@ -83,8 +96,8 @@ def test_healthy_steps_are_silent() -> None:
     """Large, small and zero values are no findings."""
     rows = [
         HEALTHY,
-        (1e30, 1e25, 0, 0, 0, 0, 1e25, 0, 0),
-        (0, 0, 0, 0, 0, 0, 0, 0, 0),
+        (1e30, 1e25, 0, 0, 0, 0, 0, 1e25, 0, 0),
+        (0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
     ]
     assert _judge(rows * 50, []) == []
 
@@ -121,7 +134,9 @@ def test_findings_do_not_depend_on_cuts(
 def test_the_message_tells_what_became_of_the_weights() -> None:
     """Whether the update was applied or dropped is said in words."""
     dropped = _judge([GRADIENT], [])[0].message
-    lost = _judge([(0.5, np.nan, 1, 0, 0, 0, np.nan, np.nan, 0)], [])[0].message
+    lost = _judge([(0.5, np.nan, 1, 0, 0, 0, 0, np.nan, np.nan, 0)], [])[
+        0
+    ].message
     assert "those before it" in dropped
     assert "the weights are lost" in lost
     assert "all 2 variables" in lost

@@ -79,10 +79,10 @@ def _scaling(share: float, steps: int = 256) -> Any:
 @settings(max_examples=20)
 @given(st.sets(st.integers(1, 255)))
 def test_updates_that_are_always_dropped(cuts: set[int]) -> None:
-    """Critical after the second window; names whose gradient it is."""
+    """Critical after the third window; names whose gradient it is."""
     (finding,) = _judge(SkippedUpdates(), SCALED, _scaling(1.0), cuts)
     assert (finding.severity, finding.subject) == ("critical", "b/kernel")
-    assert (finding.first_step, finding.last_step) == (64, 127)
+    assert (finding.first_step, finding.last_step) == (32, 95)
     assert finding.evidence["dropped_share"] == 1.0
 
 
@@ -97,7 +97,7 @@ def test_updates_that_are_often_dropped() -> None:
 def test_a_scale_that_finds_its_way(share: float) -> None:
     """Skips at the start, and rare ones later, are how it works."""
     rows = _scaling(share)
-    rows[:40, 0] = 1
+    rows[:24, 0] = 1
     assert _judge(SkippedUpdates(), SCALED, rows) == []
 
 
@@ -163,7 +163,8 @@ def test_gradients_that_overflow_at_any_scale(tmp_path: Path) -> None:
     assert (finding.rule, finding.severity) == ("skipped_updates", "critical")
     assert finding.evidence["loss_scale_after"] < 1e-9
     assert finding.subject.startswith("fine/") or "/fine/" in finding.subject
-    assert train(keras.layers.ReLU()) == []
+    told = [finding.rule for finding in train(keras.layers.ReLU())]
+    assert "skipped_updates" not in told
 
 
 def test_clipping_of_a_real_fit(tmp_path: Path) -> None:

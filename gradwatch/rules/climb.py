@@ -1,0 +1,98 @@
+"""Climbing: a series leaves all that it was before, and goes on rising."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Climb", "Climbing"]
+
+
+class Climb(NamedTuple):
+    """A climb that was seen.
+
+    Attributes:
+        first_step: the last step before it.
+        step: the step at which it is sure.
+        before: the largest value up to `first_step`.
+        now: the value at `step`.
+    """
+
+    first_step: int
+    step: int
+    before: float
+    now: float
+
+
+class Climbing:
+    """Looks for climbs at each row, however Blocks are cut.
+
+    At each of some time scales `lag`: the smallest of the last values is more
+    than `factor` times the largest of all that are at least `lag` rows old.
+    One high value is no climb, nor is a return to where the series has been.
+
+    Args:
+        scales: lag, rows that must be high, factor; each in rows.
+    """
+
+    def __init__(self, scales: Sequence[tuple[int, int, float]]) -> None:
+        self._scales = scales
+        self._longest = max(lag for lag, *_ in scales)
+        self._steps = np.zeros(0, np.int64)
+        self._values = np.zeros(0)
+        self._largest = -np.inf  # of what is not kept any more
+
+    def look(
+        self,
+        steps: NDArray[np.int64],
+        values: NDArray[np.float64],
+        allowed: NDArray[np.bool_],
+    ) -> Climb | None:
+        """Returns the first climb in the next rows.
+
+        Args:
+            steps: int64 `[B]`.
+            values: float64 `[B]`, at least 0; those that are not finite are
+                left out.
+            allowed: bool `[B]`, the rows at which a climb may be seen.
+        """
+        finite = np.isfinite(values)
+        new = np.flatnonzero(allowed[finite]) + len(self._steps)
+        steps = np.concatenate([self._steps, steps[finite]])
+        values = np.concatenate([self._values, values[finite]])
+        largest = np.maximum.accumulate(np.append(self._largest, values))
+        found = [
+            self._at(scale, new, values, largest) for scale in self._scales
+        ]
+        rows = [row for row in found if row is not None]
+        climb = None
+        if rows:
+            row, lag = min(rows)
+            before = float(largest[row - lag + 1])
+            first, now = int(steps[row - lag]), float(values[row])
+            climb = Climb(first, int(steps[row]), before, now)
+        gone = max(0, len(values) - self._longest)
+        self._largest = float(largest[gone])
+        self._steps, self._values = steps[gone:], values[gone:]
+        return climb
+
+    def _at(
+        self,
+        scale: tuple[int, int, float],
+        new: NDArray[np.int64],
+        values: NDArray[np.float64],
+        largest: NDArray[np.float64],
+    ) -> tuple[int, int] | None:
+        """First row of a climb on one time scale that is new, and its lag."""
+        lag, high, factor = scale
+        if len(values) <= lag:
+            return None
+        windows = np.lib.stride_tricks.sliding_window_view(values, high)
+        lowest = windows.min(1)[lag - high + 1 :]  # of rows lag, lag + 1, ...
+        before = largest[1:][: len(values) - lag]
+        rows = np.flatnonzero(lowest > factor * before) + lag
+        rows = rows[np.isin(rows, new)]
+        return (int(rows[0]), lag) if len(rows) else None

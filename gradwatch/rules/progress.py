@@ -1,0 +1,221 @@
+"""Progress: where a loss stands between the constant answer and the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwatch.records import Anatomy, Record, Schema
+from gradwatch.rules.rows import Columns, Row, xrays
+from gradwatch.rules.windows import Windows
+
+__all__ = ["Progress", "Standing"]
+
+_WINDOW = 16
+_MEDIANS = 128
+_LAST = 3  # X-rays that say what is so now
+_UNKNOWN_PLAN = 5000
+_LONGEST = 10_000
+_SMALL = 1e-30
+_FEW = 16
+_BOUNDS = ("component_constant_loss", "component_lowest_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a run's progress after a window of 16 steps.
+
+    Attributes:
+        step: last step of the window.
+        seen: steps so far.
+        plan: steps after which the whole plan counts as over.
+        first: median loss of the first window.
+        now: mean of the medians of the last two.
+        constant: loss of the best constant answer; NaN if not known.
+        lowest: the lowest loss that the targets allow; NaN if not known.
+        later: medians of the second half of the run so far, equally spaced.
+        spacing: steps from one of them to the next.
+        spread: how much predictions depend on the example, 1 = as targets do;
+            NaN if not known.
+        inputs: standard deviation of the inputs over the examples.
+    """
+
+    step: int
+    seen: int
+    plan: int
+    first: float
+    now: float
+    constant: float
+    lowest: float
+    later: NDArray[np.float64]
+    spacing: int
+    spread: float
+    inputs: float
+
+    @property
+    def gain(self) -> float:
+        """Share of the way from knowing nothing to the best that is done."""
+        return self.gain_at(self.now)
+
+    def gain_at(self, loss: float) -> float:
+        """`gain` if the loss were `loss`.
+
+        Knowing nothing is the constant answer or, if its loss is not known, the
+        first loss; then the best is 0.
+        """
+        if math.isnan(self.constant):
+            return (self.first - loss) / max(abs(self.first), _SMALL)
+        return (self.constant - loss) / max(self.constant - self.lowest, _SMALL)
+
+    def falling(self) -> bool:
+        """Whether `later` falls: Kendall's test, one-sided at 5 %.
+
+        True if there is too little to say.
+        """
+        n = len(self.later)
+        if n < 4 or not np.isfinite(self.later).all():
+            return True
+        signs = np.sign(self.later[None, :] - self.later[:, None])
+        score = float(signs[np.triu_indices(n)].sum())
+        return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) < -1.64
+
+    def slope(self) -> float:
+        """Median fall per step, over all pairs of `later` (Theil and Sen)."""
+        n = len(self.later)
+        if n < 2:
+            return 0.0
+        i, j = np.triu_indices(n, 1)
+        falls = (self.later[i] - self.later[j]) / (j - i)
+        return float(np.median(falls)) / self.spacing
+
+
+class Progress:
+    """Follows the loss, or those of its parts whose bounds are known.
+
+    Several optimizers (adversaries) have no common progress: nothing comes.
+    """
+
+    def __init__(self) -> None:
+        self._windows = Windows(_WINDOW)
+        self._slots: object = None
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """Takes a new Schema; one with other slots begins anew."""
+        self._plan = min(anatomy.planned_steps or _UNKNOWN_PLAN, _LONGEST)
+        if schema.slots == self._slots:
+            return
+        self._slots = schema.slots
+        self._columns = Columns(schema)
+        losses = schema.columns("loss_component")
+        bounded = schema.columns(_BOUNDS[0])
+        self._parts = [part for part in bounded if part in losses]
+        loss = schema.column("loss")
+        known = [] if loss is None else [loss]
+        several = "optimizer_gradient_norm" in self._columns
+        self._measured = bool(known) and not several
+        self._windows.begin([*known, *(losses[part] for part in self._parts)])
+        self._medians: list[NDArray[np.float32]] = []
+        self._last: list[NDArray[np.float32]] = []
+        self._spacing, self._waiting = _WINDOW, 0
+        self._rows: list[Row] = []
+        self._known: list[Row] = []
+        self._seen = 0
+
+    def stands(self, record: Record) -> Iterator[Standing]:
+        """Yields where the run stands, after each window that completes."""
+        self._rows += xrays(record)
+        for window in self._windows.cut(record):
+            if not self._measured:
+                continue
+            self._seen += len(window.steps)
+            step = int(window.steps[-1])
+            while self._rows and self._rows[0].step <= step:
+                self._known = [*self._known, self._rows.pop(0)][-16:]
+            values = np.sort(window.values, 0)[len(window.steps) // 2]
+            self._keep(values)
+            yield self._standing(step)
+
+    def _keep(self, median: NDArray[np.float32]) -> None:
+        """Keeps at most 128 medians: of 16 steps, or of 32, 64, ..."""
+        self._last = [*self._last, median][-2:]
+        self._waiting += _WINDOW
+        if self._waiting < self._spacing:
+            return
+        self._waiting = 0
+        self._medians.append(median)
+        if len(self._medians) == _MEDIANS:
+            self._medians = self._medians[::2]
+            self._spacing *= 2
+
+    def _standing(self, step: int) -> Standing:
+        bounds = np.array(
+            [
+                [self._middle(bound, part) for bound in _BOUNDS]
+                for part in self._parts
+            ]
+        ).reshape(len(self._parts), 2)
+        known = np.isfinite(bounds).all(1)
+        chosen = 1 + np.flatnonzero(known) if known.any() else [0]
+        losses = np.array(self._medians, float)[:, chosen].sum(1)
+        constant, lowest = bounds[known].sum(0) if known.any() else [np.nan] * 2
+        return Standing(
+            step=step,
+            seen=self._seen,
+            plan=self._plan,
+            first=float(losses[0]),
+            now=float(np.mean(self._last, 0)[chosen].sum()),
+            constant=float(constant),
+            lowest=float(lowest),
+            later=losses[len(losses) // 2 :],
+            spacing=self._spacing,
+            spread=self._latest(lambda row: [self._spread(row)]),
+            inputs=self._latest(self._inputs),
+        )
+
+    def _middle(self, signal: str, part: str) -> float:
+        """Median of a component's bound over the last X-rays.
+
+        The best constant is fitted to the batch, so its loss there is too low:
+        of a mean of squares by 1/n, of the entropy of d classes by about
+        (d - 1) / 2n (Miller 1955). Batches below 16 say nothing.
+        """
+        get = self._columns.get
+        values = []
+        for row in self._known:
+            n, d = get(row, "examples"), get(row, "batch_distinct", "targets")
+            few = max(1.0, (d - 1) / (2 * math.log(d))) if 1 < d < n else 1.0
+            value = get(row, signal, part)
+            if n >= _FEW and math.isfinite(value):
+                values.append(value * (1 + few / n))
+        return float(np.median(values)) if values else math.nan
+
+    def _latest(self, read: Callable[[Row], Sequence[float]]) -> float:
+        """The largest of what the last X-rays show; NaN if there are few."""
+        if len(self._known) < _LAST:
+            return math.nan
+        found = [value for row in self._known[-_LAST:] for value in read(row)]
+        return max(found, default=math.nan)
+
+    def _inputs(self, row: Row) -> list[float]:
+        fields = self._columns.all(row, "batch_example_std")
+        return [v for name, v in fields.items() if name.startswith("inputs")]
+
+    def _spread(self, row: Row) -> float:
+        get = self._columns.get
+        moved = get(row, "batch_example_std", "predictions")
+        targets = get(row, "batch_example_std", "targets")
+        low = get(row, "batch_min", "predictions")
+        high = get(row, "batch_max", "predictions")
+        if not targets > 0:
+            return math.nan
+        if get(row, "batch_unit_row_ratio", "predictions") > 0.99 and low >= 0:
+            # Probabilities: they are 0 and 1 where all is sure.
+            mean = get(row, "batch_mean", "predictions")
+            return moved / max(math.sqrt(mean * (1 - mean)), _SMALL)
+        whole = get(row, "batch_integer_ratio", "targets")
+        comparable = whole < 0.5 or 0 <= low <= high <= 1
+        return moved / targets if comparable else math.nan

@@ -1,0 +1,229 @@
+"""Stalls: a loss that does not fall, and what only looks like one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
+from gradwatch.rules.progress import Progress, Standing
+
+__all__ = ["ConstantOutput", "LossFloor", "SlowLoss", "StalledLoss"]
+
+_LEAST = 128
+_NOTHING = 0.05
+_ALIKE = 0.1
+
+
+def _stalled(at: Standing) -> bool:
+    """Three quarters of the plan are over, nothing is gained nor on its way."""
+    late = at.seen >= max(_LEAST, 0.75 * at.plan)
+    return late and at.gain < _NOTHING and not at.falling()
+
+
+class StalledLoss:
+    """The loss makes no progress although a lower one is reachable.
+
+    Definition: after at least 128 steps and three quarters of the plan (5,000
+    steps if it is not known, 10,000 at most), the loss is not 5 % of the way
+    from the best constant answer down to the lowest loss of these targets
+    (of the first loss, where these are not known), and the second half of its
+    window medians does not fall (Kendall's test, 5 %). Threshold: a run that
+    has converged has left the constant answer behind; plateaus at its level
+    may end (sequences to be memorised, say), so most of the plan is waited
+    for. Silent with several optimizers (adversaries), at the floor, and where
+    predictions are constant, which is a finding of its own. Told once.
+    """
+
+    name = "stalled_loss"
+    severity: Severity = "warning"
+    needs = ("loss",)
+    meaning = "The loss does not fall although a lower one is reachable."
+    advice = (
+        "Try to learn one batch by heart: if that fails, look at the loss, the "
+        "labels and the rate; if it works, the model or its inputs cannot tell "
+        "the examples apart."
+    )
+
+    def __init__(self) -> None:
+        self._progress = Progress()
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._progress.begin(anatomy, schema)
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        for at in self._progress.stands(record):
+            if not self._told and _stalled(at) and not at.spread < _ALIKE:
+                self._told = True
+                than = (
+                    f"than {at.first:.4g}, where it began"
+                    if math.isnan(at.constant)
+                    else f"than {at.constant:.4g}, which a constant answer has"
+                )
+                yield _finding(
+                    self,
+                    at,
+                    ("learning_rate_high", "learning_rate_low", "data"),
+                    f"The loss makes no progress: after {at.seen} steps it is "
+                    f"{at.now:.4g}, no better {than}.",
+                )
+
+
+class ConstantOutput:
+    """Predictions hardly depend on the example, and the loss shows it.
+
+    Definition: the conditions of `stalled_loss` hold, and in the last three
+    X-rays predictions vary over the examples by less than a tenth of what they
+    would if all was known: of the targets' standard deviation, or, for rows of
+    probabilities around p, of sqrt(p (1 - p)). Or, at once, in three X-rays all
+    inputs of the batch are the same, and the loss has not fallen by 5 %. Told
+    once.
+    """
+
+    name = "constant_output"
+    severity: Severity = "warning"
+    needs = ("loss",)
+    meaning = "The model predicts nearly the same for every example."
+    advice = (
+        "Look at what reaches the last layer: inputs that are all the same, "
+        "units that are silent or saturated, a penalty that is too strong."
+    )
+
+    def __init__(self) -> None:
+        self._progress = Progress()
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._progress.begin(anatomy, schema)
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        for at in self._progress.stands(record):
+            same = at.inputs == 0 and at.gain < _NOTHING
+            alike = at.spread < _ALIKE and _stalled(at)
+            if self._told or not (same or alike):
+                continue
+            self._told = True
+            said = (
+                "All inputs of a batch are the same, so all predictions are."
+                if same
+                else "The model predicts nearly the same for every example: "
+                f"predictions vary by {at.spread:.1%} of what they should, and "
+                f"the loss is {at.now:.4g} after {at.seen} steps."
+            )
+            subject = "inputs" if same else "predictions"
+            causes = ("data",) if same else ("dead_units", "data")
+            yield _finding(self, at, causes, said, subject)
+
+
+class LossFloor:
+    """The loss sits at the lowest value that these targets allow.
+
+    Definition: after half of the plan, the loss has gone 90 % of the way from
+    the best constant answer to what it would be if the targets themselves were
+    predicted, and this floor is at least a tenth of the constant answer's loss
+    (the entropy of soft or smoothed targets). Not a fault. Told once.
+    """
+
+    name = "loss_floor"
+    severity: Severity = "info"
+    needs = ("loss", "component_lowest_loss")
+    meaning = "The loss is at the lowest value that the targets allow."
+    advice = (
+        "Nothing is wrong; judge by a metric that is 0 for the best answer."
+    )
+
+    def __init__(self) -> None:
+        self._progress = Progress()
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._progress.begin(anatomy, schema)
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        for at in self._progress.stands(record):
+            high = at.lowest > 0.1 * at.constant
+            late = at.seen >= max(_LEAST, 0.5 * at.plan)
+            if not self._told and high and late and at.gain > 0.9:
+                self._told = True
+                yield _finding(
+                    self,
+                    at,
+                    (),
+                    f"The loss of {at.now:.4g} is near the lowest that these "
+                    f"targets allow, {at.lowest:.4g}: their own entropy.",
+                )
+
+
+class SlowLoss:
+    """The loss falls, but the plan will be over long before it is low.
+
+    Definition: after half of the plan, and at least 64 steps, the loss has not
+    gone a fifth of the way from the best constant answer (or its first value)
+    to the lowest, and at the pace of the second half it will not have gone
+    two fifths when the plan is over, although it falls (Kendall's test, 5 %).
+    Told once.
+    """
+
+    name = "slow_loss"
+    severity: Severity = "info"
+    needs = ("loss",)
+    meaning = "The loss falls, but too slowly for the steps planned."
+    advice = "Raise the learning rate by three to ten, or plan more steps."
+
+    def __init__(self) -> None:
+        self._progress = Progress()
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._progress.begin(anatomy, schema)
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        for at in self._progress.stands(record):
+            left = max(0, at.plan - at.seen)
+            late = at.seen >= max(64, 0.5 * at.plan)
+            if self._told or not late or at.gain >= 0.2 or not at.falling():
+                continue
+            slope = at.slope()
+            end = at.now - slope * left
+            if slope > 0 and at.gain_at(end) < 0.4:
+                self._told = True
+                yield _finding(
+                    self,
+                    at,
+                    ("learning_rate_low",),
+                    f"The loss falls slowly: {at.first:.4g} at first, "
+                    f"{at.now:.4g} after {at.seen} steps; at this pace it will "
+                    f"be {end:.4g} after the {at.plan} that are planned.",
+                )
+
+
+def _finding(
+    rule: Any, at: Standing, causes: tuple[str, ...], said: str, where: str = ""
+) -> Finding:
+    return Finding(
+        rule=rule.name,
+        severity=rule.severity,
+        subject=where,
+        first_step=max(0, at.step - at.seen + 1),
+        last_step=at.step,
+        evidence={
+            "loss_first": at.first,
+            "loss_now": at.now,
+            "loss_of_constant": at.constant,
+            "loss_lowest": at.lowest,
+            "spread_of_predictions": at.spread,
+        },
+        causes=causes,
+        message=said,
+        advice=rule.advice,
+    )

@@ -1,0 +1,114 @@
+"""Losses and gradients that leave all bounds, and those that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradwatch.rules.climb import Climbing
+from gradwatch.rules.divergence import (
+    DivergingLoss,
+    ExplodingGradient,
+    NegativeLoss,
+)
+from gradwatch.signals import Slot
+from tests.rules.synthetic import judged
+
+LOSS, NORM = Slot("loss"), Slot("gradient_norm")
+
+
+def _noise(steps: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).lognormal(0, 0.2, steps)
+
+
+@pytest.mark.parametrize(
+    ("growth", "within"), [(30.0, 8), (3.0, 20), (1.25, 60), (1.03, 250)]
+)
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_loss_that_grows_by_a_factor(
+    growth: float, within: int, scale: float
+) -> None:
+    """Each pace is seen, in any unit, long before float32 ends at 3e38."""
+    steps = min(400, int(60 / np.log10(growth)))
+    loss = scale * growth ** np.arange(steps) * _noise(steps)
+    (finding,) = judged(DivergingLoss(), {LOSS: np.minimum(loss, 1e38)})
+    assert finding.severity == "critical"
+    assert finding.last_step <= within
+    assert finding.evidence["loss_now"] < 1e30
+    assert f"at step {finding.last_step}" in finding.message
+
+
+def test_what_is_no_divergence() -> None:
+    """Spikes, a bold start that recovers, restarts, a slow rise, decay."""
+    n = 400
+    steps = np.arange(n)
+    noise = _noise(n)
+    spikes = np.where(steps % 37 == 20, 1e5, 1.0)
+    bold = 1 + 20 * np.exp(-((steps - 6) ** 2) / 8)
+    restarts = np.exp(-(steps % 100) / 20)
+    for loss in (spikes, bold, restarts, 1 + steps / n, np.exp(-steps / 50)):
+        assert judged(DivergingLoss(), {LOSS: loss * noise}) == []
+
+
+@settings(deadline=None)
+@given(cuts=st.lists(st.integers(1, 199), max_size=9))
+def test_climbs_do_not_depend_on_cuts(cuts: Any) -> None:
+    """Rows may come one by one or all at once."""
+    steps = np.arange(200)
+    loss = _noise(200) * np.where(steps > 90, 1.1 ** (steps - 90.0), 1.0)
+    whole = judged(DivergingLoss(), {LOSS: loss})
+    assert judged(DivergingLoss(), {LOSS: loss}, cuts=cuts) == whole
+    assert len(whole) == 1
+
+
+def test_a_climb_says_what_was_before() -> None:
+    """The largest value up to the step before, not one during the climb."""
+    values = np.array([1.0, 5, 1, 1, 1, 1, 1000, 2000, 3000])
+    steps = np.arange(9)
+    climb = Climbing([(4, 3, 100.0)]).look(steps, values, steps >= 0)
+    assert climb is not None
+    assert (climb.first_step, climb.step) == (4, 8)
+    assert (climb.before, climb.now) == (5.0, 3000.0)
+    blind = Climbing([(4, 3, 100.0)]).look(steps, values, steps < 8)
+    assert blind is None
+
+
+def test_gradients_explode_while_the_loss_is_no_better() -> None:
+    """Told with the numbers; critical before squares overflow."""
+    norm = np.minimum(3.0 ** np.arange(40) * _noise(40), 1e18)
+    found = judged(ExplodingGradient(), {LOSS: _noise(40) + 1, NORM: norm})
+    assert [f.severity for f in found] == ["warning", "critical"]
+    assert found[1].evidence["gradient_norm_now"] > 1e15
+    assert found[0].last_step < found[1].last_step < 40
+
+
+def test_gradients_that_grow_while_the_loss_falls() -> None:
+    """An embedding that starts near 0 has ever larger gradients at first."""
+    norm = 1.3 ** np.arange(60)
+    loss = np.exp(-np.arange(60) / 20)
+    assert judged(ExplodingGradient(), {LOSS: loss, NORM: norm}) == []
+
+
+@pytest.mark.parametrize("pace", ["exponential", "quadratic"])
+def test_a_loss_that_falls_ever_faster(pace: str) -> None:
+    """A minus in front of an error, a likelihood that is minimised."""
+    steps = np.arange(200)
+    falls = {"exponential": 1.3**steps, "quadratic": 1 + (steps / 40) ** 2}
+    (finding,) = judged(NegativeLoss(), {LOSS: -falls[pace]})
+    assert finding.evidence["loss_now"] < 0
+    assert finding.causes == ("wrong_sign",)
+
+
+def test_likelihoods_below_zero_are_healthy() -> None:
+    """They fall ever more slowly, or at an even pace, from any height."""
+    steps = np.arange(400)
+    noise = 0.05 * np.random.default_rng(1).normal(size=400)
+    slower = 1 - 5 * (1 - np.exp(-steps / 60))
+    even = 0.1 - 0.02 * steps
+    flow = 900 - 3000 * (1 - np.exp(-steps / 80))
+    for loss in (slower, even, flow):
+        assert judged(NegativeLoss(), {LOSS: loss + noise}) == []

@@ -1,0 +1,118 @@
+"""Updates next to weights: too large, too small, none at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradwatch.records import Anatomy, Variable
+from gradwatch.rules.frozen import FrozenVariable
+from gradwatch.rules.movement import UpdateTooLarge, UpdateTooSmall
+from gradwatch.signals import Slot
+from tests.rules.synthetic import judged
+
+STEPS = np.arange(400)
+XRAYS = (10, 20, 50, 100, 200, 300)
+PLAN = Anatomy(
+    planned_steps=400,
+    variables=(
+        Variable("a/kernel", (16, 4), "float32", True, 0.25),
+        Variable("a/bias", (4,), "float32", True, 0.0),
+    ),
+)
+
+
+def _columns(loss: Any, ratio: Any, weight: Any = 2.0) -> Any:
+    """The kernel began with a norm of 0.25 * 8 = 2."""
+    noise = 0.02 * np.random.default_rng(0).normal(size=len(STEPS))
+    return {
+        Slot("loss"): np.broadcast_to(loss, len(STEPS)) + noise,
+        Slot("update_applied"): 1.0,
+        Slot("learning_rate"): 0.1,
+        Slot("variable_gradient_norm", "a/kernel"): 1.0,
+        Slot("variable_gradient_norm", "a/bias"): 1.0,
+        Slot("variable_weight_norm", "a/kernel"): weight,
+        Slot("variable_weight_norm", "a/bias"): 1e-3,
+        Slot("variable_unit_spread", "a/kernel"): 1.0,
+        Slot("variable_update_norm", "a/kernel"): np.multiply(ratio, weight),
+        Slot("variable_update_norm", "a/bias"): 1e-2,
+    }
+
+
+def _told(kind: Any, columns: Any, cuts: Any = ()) -> list[Any]:
+    return judged(kind(), columns, XRAYS, PLAN, cuts)
+
+
+def test_updates_as_large_as_the_weights() -> None:
+    """A warning if the loss is the worse for it, not else."""
+    worse, better = 1 + STEPS / 100, np.exp(-STEPS / 100)
+    (finding,) = _told(UpdateTooLarge, _columns(worse, 0.8))
+    assert (finding.subject, finding.last_step) == ("a/kernel", 31)
+    assert finding.evidence["update_to_weight_ratio"] == pytest.approx(0.8)
+    assert _told(UpdateTooLarge, _columns(better, 0.8)) == []
+    assert _told(UpdateTooLarge, _columns(worse, 0.1)) == []
+    (grown,) = _told(UpdateTooLarge, _columns(worse, 0.1, weight=50.0))
+    assert grown.evidence["weight_growth"] == pytest.approx(25)
+
+
+def test_updates_that_can_change_nothing() -> None:
+    """400 steps of 1e-5 are 0.4 % of the norm; biases from 0 do not count."""
+    (finding,) = _told(UpdateTooSmall, _columns(2.0, 1e-5))
+    assert finding.last_step == 63
+    assert finding.evidence["reach_of_plan"] == pytest.approx(0.004, rel=0.05)
+    assert _told(UpdateTooSmall, _columns(2.0, 1e-3)) == []
+    assert _told(UpdateTooSmall, _columns(2 * 0.98**STEPS, 1e-5)) == []
+
+
+def test_a_rate_that_fades_before_anything_is_learned() -> None:
+    """A schedule that is over too soon; one that begins is none."""
+    ratio = 0.02 * 0.9**STEPS
+    (finding,) = _told(UpdateTooSmall, _columns(2.0, ratio))
+    assert finding.last_step < 200
+    warm_up = 1e-6 * 1.05**STEPS
+    assert _told(UpdateTooSmall, _columns(2.0, warm_up)) == []
+
+
+def test_variables_that_do_not_change() -> None:
+    """No update at all, or one that is undone; steps that only collect."""
+    columns = _columns(2.0, 0.01, weight=2 + STEPS / 1000)
+    assert _told(FrozenVariable, columns) == []
+    still = columns | {Slot("variable_update_norm", "a/kernel"): 0.0}
+    (finding,) = _told(FrozenVariable, still)
+    assert (finding.subject, finding.last_step) == ("a/kernel", 50)
+    back = columns | {Slot("variable_weight_norm", "a/kernel"): 2.0}
+    assert [f.subject for f in _told(FrozenVariable, back)] == ["a/kernel"]
+    collects = still | {Slot("update_applied"): 0.0}
+    assert _told(FrozenVariable, collects) == []
+    deaf = still | {Slot("variable_gradient_norm", "a/kernel"): 0.0}
+    assert _told(FrozenVariable, deaf) == []
+
+
+def test_a_rate_of_zero_freezes_all() -> None:
+    """The rate in force is said."""
+    columns = _columns(2.0, 0.0) | {
+        Slot("variable_update_norm", "a/bias"): 0.0,
+        Slot("learning_rate"): 0.0,
+    }
+    (finding,) = _told(FrozenVariable, columns)
+    assert finding.causes == ("learning_rate_low",)
+    assert "No variable changes" in finding.message
+
+
+@settings(deadline=None)
+@given(cuts=st.lists(st.integers(1, 399), max_size=9))
+def test_movement_does_not_depend_on_cuts(cuts: Any) -> None:
+    """Whatever the pump hands over at once."""
+    cases = (
+        (UpdateTooLarge, _columns(1 + STEPS / 100, 0.8)),
+        (UpdateTooSmall, _columns(2.0, 1e-5)),
+        (FrozenVariable, _columns(2.0, 0.0)),
+    )
+    for kind, columns in cases:
+        whole = _told(kind, columns)
+        assert whole
+        assert _told(kind, columns, cuts) == whole
