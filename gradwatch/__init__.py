@@ -4,7 +4,7 @@
     model.fit(x, y, callbacks=[GradWatch()])
 
 Importing this package loads neither Keras nor TensorFlow; the first use of
-`GradWatch` does.
+`GradWatch` or `check` does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gradwatch.rules import default_rules
 
 if TYPE_CHECKING:
     from gradwatch.callback import GradWatch
+    from gradwatch.preflight import check
 
 __all__ = [
     "Block",
@@ -30,6 +31,7 @@ __all__ = [
     "Rule",
     "Sink",
     "UnsupportedError",
+    "check",
     "component",
     "default_rules",
 ]
@@ -40,4 +42,8 @@ def __getattr__(name: str) -> Any:
         from gradwatch.callback import GradWatch
 
         return GradWatch
+    if name == "check":
+        from gradwatch.preflight import check
+
+        return check
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,11 +10,16 @@ from gradwatch.records import Finding
 
 __all__ = ["summary"]
 
+_SEVERITIES = ("critical", "warning", "info")
+_TOLD = 3
+
 
 def summary(
     snapshot: Mapping[str, Any], findings: Sequence[Finding], path: Path
 ) -> str:
-    """Returns what happened in a run.
+    """Returns what happened in a run, in ten lines at most.
+
+    Of the findings, the first three of those that are most severe.
 
     Args:
         snapshot: plain data of `RunState.snapshot()`.
@@ -29,15 +34,19 @@ def summary(
         f"Run {snapshot['run']['id']}: {snapshot['phase']}{reason} "
         f"after {steps} steps"
     ]
-    for signal in ("loss", "gradient_norm"):
-        if (signal, "") in newest:
-            lines.append(f"  {signal}: {newest[signal, '']:.4g}")
+    known = [s for s in ("loss", "gradient_norm") if (s, "") in newest]
+    if known:
+        numbers = [f"{signal}: {newest[signal, '']:.4g}" for signal in known]
+        lines.append(f"  {', '.join(numbers)}")
     if not findings:
         lines.append("  no findings")
-    for finding in findings:
+    worst = sorted(findings, key=lambda f: _SEVERITIES.index(f.severity))
+    for finding in worst[:_TOLD]:
         lines += [
             f"  {finding.severity}: {finding.rule} at step "
             f"{finding.first_step}: {finding.message}",
             f"    {finding.advice}",
         ]
+    if len(findings) > _TOLD:
+        lines.append(f"  and {len(findings) - _TOLD} more findings")
     return "\n".join([*lines, f"  files: {path}"])

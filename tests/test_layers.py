@@ -28,6 +28,7 @@ LAYERS = (
     ("pump", "replay"),
     ("watch",),
     ("callback",),
+    ("preflight",),
     ("service", "testing"),
     ("demo",),
     ("cli",),

@@ -165,7 +165,7 @@ class LossFloor:
 class SlowLoss:
     """The loss falls, but the plan will be over long before it is low.
 
-    Definition: after half of the plan, and at least 64 steps, the loss has not
+    Definition: after half of the plan, and at least 128 steps, the loss has not
     gone a fifth of the way from the best constant answer (or its first value)
     to the lowest, and at the pace of the second half it will not have gone
     two fifths when the plan is over, although it falls (Kendall's test, 5 %).
@@ -190,7 +190,7 @@ class SlowLoss:
         """See `Rule`."""
         for at in self._progress.stands(record):
             left = max(0, at.plan - at.seen)
-            late = at.seen >= max(64, 0.5 * at.plan)
+            late = at.seen >= max(_LEAST, 0.5 * at.plan)
             if self._told or not late or at.gain >= 0.2 or not at.falling():
                 continue
             slope = at.slope()

@@ -21,11 +21,11 @@ class SkippedUpdates:
 
     Definition: in two windows of 32 steps in a row, not the run's first, at
     least half of the updates were dropped although no step was bad
-    (`nonfinite`); critical if all were. Threshold: each update that dynamic loss scaling drops halves
-    the scale, and 2,000 good steps double it (Keras 3.15.1,
-    `optimizers/loss_scale_optimizer.py`, as Micikevicius et al. 2018); so 32 of
-    them in 64 steps divide it by 4e9, and a scale that fits was passed long
-    ago. The first window is left out, since a scale may start far too high.
+    (`nonfinite`); critical if all were. Threshold: each update that dynamic
+    loss scaling drops halves the scale, and 2,000 good steps double it (Keras
+    3.15.1, `optimizers/loss_scale_optimizer.py`, as Micikevicius et al. 2018);
+    so 32 of them in 64 steps divide it by 4e9, and a scale that fits was passed
+    long ago. The first window is left out: a scale may start far too high.
     Told once, and again if it becomes critical.
     """
 
