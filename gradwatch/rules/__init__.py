@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from gradwatch.interfaces import Rule
+from gradwatch.rules.depth import VanishingGradient
 from gradwatch.rules.gradients import MissingGradient
+from gradwatch.rules.initial import BadInitialisation, SymmetricWeights
 from gradwatch.rules.liveness import LostReadings, NoReadings
 from gradwatch.rules.nonfinite import (
     NonfiniteGradient,
     NonfiniteLoss,
     NonfiniteWeight,
 )
+from gradwatch.rules.units import DeadUnits, SaturatedUnits
 from gradwatch.rules.updates import ClippingAlways, SkippedUpdates
+from gradwatch.rules.zeros import ZeroGradient
 
 __all__ = ["default_rules"]
 
@@ -22,6 +26,12 @@ def default_rules() -> list[Rule]:
         NonfiniteGradient(),
         NonfiniteWeight(),
         MissingGradient(),
+        ZeroGradient(),
+        VanishingGradient(),
+        DeadUnits(),
+        SaturatedUnits(),
+        SymmetricWeights(),
+        BadInitialisation(),
         SkippedUpdates(),
         ClippingAlways(),
         NoReadings(),
