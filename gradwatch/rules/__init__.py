@@ -5,14 +5,16 @@ from __future__ import annotations
 from gradwatch.interfaces import Rule
 from gradwatch.rules.depth import VanishingGradient
 from gradwatch.rules.gradients import MissingGradient
-from gradwatch.rules.initial import BadInitialisation, SymmetricWeights
+from gradwatch.rules.initial import BadInitialisation
 from gradwatch.rules.liveness import LostReadings, NoReadings
 from gradwatch.rules.nonfinite import (
     NonfiniteGradient,
     NonfiniteLoss,
     NonfiniteWeight,
 )
-from gradwatch.rules.units import DeadUnits, SaturatedUnits
+from gradwatch.rules.saturation import SaturatedUnits
+from gradwatch.rules.symmetry import SymmetricWeights
+from gradwatch.rules.units import DeadUnits
 from gradwatch.rules.updates import ClippingAlways, SkippedUpdates
 from gradwatch.rules.zeros import ZeroGradient
 

@@ -23,36 +23,37 @@ __all__ = ["VanishingGradient"]
 
 
 class _Point(NamedTuple):
-    """One variable of the profile.
+    """One layer of the profile.
 
     Attributes:
-        path: the variable's.
-        gradient: root mean square of its gradient's entries that are not 0.
-        moved: how far the step moved it, by its own norm.
+        path: its kernel's, or embedding's.
+        error: root mean square of the gradient of its bias, which does not see
+            the layer's inputs; of its kernel, where not all layers have one.
+        moved: how far the step moved the kernel, by its own norm.
     """
 
     path: str
-    gradient: float
+    error: float
     moved: float
 
 
 class VanishingGradient:
     """The gradient fades on its way to the first layers, which hardly move.
 
-    Definition: at 3 X-rays in a row, over the variables of several axes in call
-    order (kernels and embeddings): the gradient's rms per element (of entries
-    that are not 0) of the first two is below 1e-3 of the last one's; it falls
-    from the last to the first all the way (never below a tenth of a later one
-    that was passed); the bias of the first layer, where there is one, gets less
-    than 1e-2 of the last bias' gradient, so that small inputs are not to blame;
-    the first two would move by less than 1 % of their norm in the whole run if
-    all its planned steps went the same way, while the last one moves by 1 % at
-    least; the update ratio of the first has not tripled since; and at least
-    half of what can be learned is left (`Headroom`). Threshold: a sigmoid's
-    derivative is at most 0.25, so five of them make 1e-3; a usual
-    initialisation keeps the gradient within a factor of 10 over any depth
-    (Glorot and Bengio 2010), and Adam moves all layers by its rate however
-    small their gradients are: there falling gradients are no fault. Told once.
+    Definition: at 3 X-rays in a row, over the trained layers in call order: the
+    error that reaches the first two is below 1e-3 of the last one's, and it
+    falls from the last to the first all the way (never below a tenth of an
+    earlier layer's); the error is the gradient's rms per element (of entries
+    that are not 0) of biases, or of kernels where not all have a bias. The
+    first two kernels would move by less than 1 % of their norm in the whole run
+    if all its planned steps went the same way, while another variable would
+    move by 1 % at least; the update ratio of the first has not grown tenfold
+    since; and at least half of what can be learned is left (`Headroom`).
+    Threshold: a sigmoid's derivative is at most 0.25, so five of them make
+    1e-3; a usual initialisation keeps the gradient within a factor of 10 over
+    any depth (Glorot and Bengio 2010), and Adam moves all layers by its rate
+    however small their gradients are: there falling gradients are no fault.
+    Told once.
     """
 
     name = "vanishing_gradient"
@@ -70,11 +71,10 @@ class VanishingGradient:
     )
     _LASTS = 3
     _FALL = 1e-3
-    _BIASES = 1e-2
     _STEADY = 0.1
     _MOVED = 0.01
     _LEFT = 0.5
-    _GROWN = 3.0
+    _GROWN = 10.0
 
     def __init__(self) -> None:
         self._headroom = Headroom()
@@ -88,6 +88,11 @@ class VanishingGradient:
         self._headroom.begin(schema)
         self._sizes = {v.path: math.prod(v.shape) for v in anatomy.variables}
         self._kernels = kernels(anatomy, schema)
+        measured = schema.columns("variable_gradient_norm")
+        self._all = list(measured)
+        biases = [f"{owner(path)}/bias" for path in self._kernels]
+        whole = set(biases) <= measured.keys()
+        self._errors = biases if whole else self._kernels
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
@@ -109,45 +114,38 @@ class VanishingGradient:
         return [
             _Point(
                 path,
-                effective(self._columns, row, path, self._sizes[path]),
+                effective(self._columns, row, error, self._sizes[error]),
                 step_ratio(self._columns, row, path),
             )
-            for path in self._kernels
+            for path, error in zip(self._kernels, self._errors, strict=True)
         ]
 
     def _fades(self, row: Row, profile: list[_Point]) -> bool:
         steps = plan(self._anatomy, row.step)
-        last = profile[-1]
+        limit = self._FALL * profile[-1].error
         starved = all(
-            0.0 <= point.gradient <= self._FALL * last.gradient
-            and point.moved * steps < self._MOVED
+            0.0 <= point.error <= limit and point.moved * steps < self._MOVED
             for point in profile[:2]
         )
-        moving = last.moved * steps >= self._MOVED
+        moving = any(
+            step_ratio(self._columns, row, path) * steps >= self._MOVED
+            for path in self._all
+        )
         if not (starved and moving) or blind(self._columns, row):
             return False
         highest = 0.0
         for point in profile:
-            if point.gradient < self._STEADY * highest:
+            if point.error < self._STEADY * highest:
                 return False
-            highest = max(highest, point.gradient)
-        return self._errors_fade(row, profile[0].path, last.path)
-
-    def _errors_fade(self, row: Row, first: str, last: str) -> bool:
-        """Whether biases, which do not see a layer's inputs, say the same."""
-        norms = self._columns.all(row, "variable_gradient_norm")
-        paths = [f"{owner(path)}/bias" for path in (first, last)]
-        if not all(path in norms for path in paths):
-            return True
-        low, high = (norms[p] / math.sqrt(self._sizes[p]) for p in paths)
-        return low <= self._BIASES * high
+            highest = max(highest, point.error)
+        return True
 
     def _finding(
         self, row: Row, profile: list[_Point], first: int, left: float
     ) -> Finding:
         low, high = max(
             pairwise(profile),
-            key=lambda pair: pair[1].gradient / max(pair[0].gradient, 1e-45),
+            key=lambda pair: pair[1].error / max(pair[0].error, 1e-45),
         )
         steps = plan(self._anatomy, row.step)
         start, end = profile[0], profile[-1]
@@ -166,7 +164,7 @@ class VanishingGradient:
             causes=("saturation", "initialisation"),
             message=(
                 f"The gradient fades over {len(profile)} layers: per element "
-                f"{end.gradient:.2g} at {end.path}, {start.gradient:.2g} at "
+                f"{end.error:.2g} at {end.path}, {start.error:.2g} at "
                 f"{start.path}; it falls most from {high.path} to {low.path}. "
                 f"In {steps} steps {start.path} would move by "
                 f"{start.moved * steps:.1g} of its size."

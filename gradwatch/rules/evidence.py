@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,14 @@ from gradwatch.rules.windows import Window
 
 __all__ = [
     "Headroom",
+    "Seen",
+    "Streaks",
     "blind",
     "drawn",
     "effective",
     "kernels",
     "owner",
+    "places",
     "plan",
     "step_ratio",
 ]
@@ -168,3 +172,38 @@ def blind(columns: Columns, row: Row) -> bool:
         if deviations:
             break
     return bool(deviations) and max(deviations) == 0.0
+
+
+class Seen(NamedTuple):
+    """X-rays in a row at which a layer was wrong."""
+
+    first: int
+    times: int
+    value: float
+
+
+def places(anatomy: Anatomy) -> dict[str, int]:
+    """Where each layer with weights comes; those of nested models too."""
+    places: dict[str, int] = {}
+    for i, variable in enumerate(anatomy.variables):
+        places.setdefault(owner(variable.path), i)
+    return places
+
+
+class Streaks:
+    """Counts X-rays in a row, layer by layer."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Seen] = {}
+
+    def take(self, step: int, values: dict[str, float]) -> None:
+        """Takes the layers that are wrong at this X-ray; all others end."""
+        self.seen = {
+            path: Seen(before.first, before.times + 1, value)
+            for path, value in values.items()
+            for before in [self.seen.get(path, Seen(step, 0, 0.0))]
+        }
+
+    def lasting(self, count: int) -> dict[str, Seen]:
+        """Returns the layers that were wrong `count` times in a row."""
+        return {p: s for p, s in self.seen.items() if s.times >= count}

@@ -30,7 +30,7 @@ class _Window(NamedTuple):
         zero: variables whose gradient was 0 in nearly all of its steps.
         loss: median loss.
         xray: its last X-ray, or that of an earlier one.
-        left: what is left to learn then.
+        left: what is left to learn, less by what the loss has fallen since.
     """
 
     first: int
@@ -82,7 +82,7 @@ class ZeroGradient:
         self._before: _Window | None = None
         self._first: int | None = None
         self._xray: Row | None = None
-        self._left = math.nan
+        self._left = self._then = math.nan
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
@@ -139,6 +139,7 @@ class ZeroGradient:
     def _seen(self, window: Window) -> _Window:
         for row, left in self._headroom.xrays(window):
             self._xray, self._left = row, left
+            self._then = self._columns.get(row, "loss")
         shares = self._zeros(window.values).mean(0)
         zero = [
             path
@@ -148,7 +149,8 @@ class ZeroGradient:
         loss = float(np.median(window.values[:, self._loss]))
         first, last = int(window.steps[0]), int(window.steps[-1])
         self._first = first if self._first is None else self._first
-        return _Window(first, last, zero, loss, self._xray, self._left)
+        left = self._left * min(1.0, loss / self._then) if self._then else 0.0
+        return _Window(first, last, zero, loss, self._xray, left)
 
     def _judge(self, window: _Window) -> Iterator[Finding]:
         before, self._before = self._before, window
