@@ -10,6 +10,7 @@ from typing import NamedTuple
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.evidence import (
     Headroom,
+    answers,
     blind,
     effective,
     kernels,
@@ -48,7 +49,9 @@ class VanishingGradient:
     first two kernels would move by less than 1 % of their norm in the whole run
     if all its planned steps went the same way, while another variable would
     move by 1 % at least; the update ratio of the first has not grown tenfold
-    since; and at least half of what can be learned is left (`Headroom`).
+    since; and at least half of what can be learned is left (`Headroom`), nine
+    tenths if predictions depend on the inputs by more than 1 %. Queries and
+    keys of attention are no step in depth.
     Threshold: a sigmoid's derivative is at most 0.25, so five of them make
     1e-3; a usual initialisation keeps the gradient within a factor of 10 over
     any depth (Glorot and Bengio 2010), and Adam moves all layers by its rate
@@ -74,6 +77,7 @@ class VanishingGradient:
     _STEADY = 0.1
     _MOVED = 0.01
     _LEFT = 0.5
+    _MOST = 0.9
     _GROWN = 10.0
 
     def __init__(self) -> None:
@@ -87,7 +91,11 @@ class VanishingGradient:
         self._columns = Columns(schema)
         self._headroom.begin(schema)
         self._sizes = {v.path: math.prod(v.shape) for v in anatomy.variables}
-        self._kernels = kernels(anatomy, schema)
+        self._kernels = [
+            path
+            for path in kernels(anatomy, schema)
+            if owner(path).split("/")[-1] not in ("query", "key")
+        ]
         measured = schema.columns("variable_gradient_norm")
         self._all = list(measured)
         biases = [f"{owner(path)}/bias" for path in self._kernels]
@@ -100,7 +108,8 @@ class VanishingGradient:
             if self._told or len(self._kernels) < 3:
                 return
             profile = self._profile(row)
-            if not (left >= self._LEFT and self._fades(row, profile)):
+            limit = self._MOST if answers(self._columns, row) else self._LEFT
+            if not (left >= limit and self._fades(row, profile)):
                 self._seen = []
                 continue
             self._seen.append((row.step, profile[0].moved))
@@ -124,7 +133,7 @@ class VanishingGradient:
         steps = plan(self._anatomy, row.step)
         limit = self._FALL * profile[-1].error
         starved = all(
-            0.0 <= point.error <= limit and point.moved * steps < self._MOVED
+            0.0 < point.error <= limit and point.moved * steps < self._MOVED
             for point in profile[:2]
         )
         moving = any(

@@ -22,6 +22,7 @@ __all__ = [
     "Headroom",
     "Seen",
     "Streaks",
+    "answers",
     "blind",
     "drawn",
     "effective",
@@ -112,8 +113,10 @@ def owner(path: str) -> str:
 
 
 def kernels(anatomy: Anatomy, schema: Schema) -> list[str]:
-    """Returns the variables of several axes that are trained, in order.
+    """Returns kernels and embeddings that are trained, in order.
 
+    They are the variables of several axes that are no biases, as those of
+    attention's heads are.
     Variables come in call order, also those of nested models, whose layers
     Keras lists backwards.
     """
@@ -121,7 +124,9 @@ def kernels(anatomy: Anatomy, schema: Schema) -> list[str]:
     return [
         v.path
         for v in anatomy.variables
-        if v.path in measured and len(v.shape) > 1
+        if v.path in measured
+        and len(v.shape) > 1
+        and not v.path.endswith("bias")
     ]
 
 
@@ -157,6 +162,24 @@ def effective(columns: Columns, row: Row, path: str, size: int) -> float:
 def _part(columns: Columns, row: Row, path: str) -> float:
     zeros = columns.get(row, "variable_zero_gradient_ratio", path)
     return math.sqrt(1.0 - zeros) if 0.0 <= zeros < 1.0 else 1.0
+
+
+def answers(columns: Columns, row: Row) -> bool:
+    """Whether predictions depend on the inputs, by more than 1 % of their rms.
+
+    False also where there are none to look at.
+    """
+    found = columns.all(row, "batch_example_std").items()
+    deviations = {k: v for k, v in found if k.split("/")[0] == "predictions"}
+    return any(
+        deviation
+        > 0.01
+        * math.hypot(
+            columns.get(row, "batch_mean", name),
+            columns.get(row, "batch_std", name),
+        )
+        for name, deviation in deviations.items()
+    )
 
 
 def blind(columns: Columns, row: Row) -> bool:

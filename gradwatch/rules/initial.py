@@ -19,6 +19,7 @@ from gradwatch.records import (
 )
 from gradwatch.rules.evidence import (
     Headroom,
+    answers,
     blind,
     drawn,
     kernels,
@@ -42,11 +43,12 @@ class BadInitialisation:
     X-rays in a row, kernels below a twentieth of Glorot's `sqrt(2 / (n + m))`,
     two or more, would not move by 1 % in all planned steps, or those that began
     as 0, one or more, still are 0 and have a gradient of exactly 0; something
-    else moves, the inputs differ, and nine tenths of what can be learned are
-    left (`Headroom`). A single head of 0 is fine: it has a gradient. Threshold:
-    usual schemes are within these sqrt by a factor of 2; decades alone are no
-    fault (a normalisation behind a kernel takes its scale out), so it needs the
-    harm. Embeddings and recurrent kernels follow other laws. Told once.
+    else moves, the inputs differ, predictions do not (by 1 %), and nine tenths
+    of what can be learned are left (`Headroom`). A single head of 0 is fine: it
+    has a gradient. Threshold: usual schemes are within these sqrt by a factor
+    of 2; decades alone are no fault (a normalisation behind a kernel takes its
+    scale out), so it needs the harm. Embeddings and recurrent kernels follow
+    other laws. Told once.
     """
 
     name = "bad_initialisation"
@@ -146,7 +148,9 @@ class BadInitialisation:
             step_ratio(self._columns, row, v.path) * steps >= self._MOVED
             for v in self._all
         )
-        return left >= self._LEFT and moves and not blind(self._columns, row)
+        silent = not answers(self._columns, row)
+        seeing = not blind(self._columns, row)
+        return left >= self._LEFT and moves and silent and seeing
 
     def _too_large(self, step: int, constant: float) -> Finding:
         assert self._first is not None

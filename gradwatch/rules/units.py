@@ -17,6 +17,7 @@ from gradwatch.rules.evidence import (
     Headroom,
     Seen,
     Streaks,
+    answers,
     blind,
     owner,
     places,
@@ -51,7 +52,9 @@ class DeadUnits:
     does. Top-k codes and other sparse layers fire as often as chance has it.
     Both need a model that has learned at most a tenth of what it could
     (`Headroom`) and inputs that are not all the same: who learns with few units
-    needs no more. Told once; the first dead layer is named.
+    needs no more. Nor does a dead branch matter while predictions depend on the
+    inputs by way of others: where all units are silent, they must not. Told
+    once; the first dead layer is named.
     """
 
     name = "dead_units"
@@ -116,7 +119,9 @@ class DeadUnits:
 
     def _closed(self, row: Row, path: str, silent: float) -> bool:
         """Whether nothing goes through this layer, in either direction."""
-        return silent == 1.0 and all(
+        if silent < 1.0 or answers(self._columns, row):
+            return False
+        return all(
             self._columns.get(row, "variable_gradient_norm", variable) == 0.0
             for variable in self._own.get(path, ())
         )

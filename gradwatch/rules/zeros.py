@@ -19,6 +19,18 @@ __all__ = ["ZeroGradient"]
 
 _WINDOW = 64
 _HALF = 2.0**-24  # the smallest number above 0 of float16
+_KERAS = frozenset(
+    (
+        "",
+        *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu"),
+        *("gelu", "silu", "swish", "mish", "softplus", "softsign", "glu"),
+        *("sigmoid", "tanh", "softmax", "log_softmax", "log_sigmoid"),
+        *("hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh"),
+        *("hard_shrink", "soft_shrink", "tanh_shrink", "squareplus"),
+        *("sparse_plus", "sparse_sigmoid", "sparsemax", "threshold"),
+        "exponential",
+    )
+)
 
 
 class _Window(NamedTuple):
@@ -51,8 +63,10 @@ class ZeroGradient:
     all gradients are 0 and nine tenths of what can be learned are left
     (`Headroom`); or those of all variables of some layers, which hold at least
     half of the weights, from the first window on, beginning with the first
-    layer, and half is left; or those of such layers, wherever they are, in 2
-    windows in a row, and nine tenths are left. Steps whose update was dropped
+    layer, for a reason that can be seen, and half is left; or those of such
+    layers, wherever they are, in 2 windows in a row, and nine tenths are left.
+    A reason is an activation that is none of Keras' own, or other gradients all
+    below 6e-8, the smallest number of float16. Steps whose update was dropped
     do not count, nor windows in which all inputs are the same. Unused experts,
     gates that begin at 0, parts that are exactly invariant (the bias of keys,
     the state before a sequence of one) are a lesser part or learn all the same.
@@ -96,6 +110,7 @@ class ZeroGradient:
         self._paths = list(gradients)
         layers = [owner(v.path) for v in trained]
         self._order = list(dict.fromkeys(layers))
+        self._activations = {la.path: la.activation for la in anatomy.layers}
         self._loss = schema.column("loss")
         self._bad = [
             column
@@ -161,9 +176,8 @@ class ZeroGradient:
                 yield self._finding(window)
             return
         paths = self._whole(window.zero)
-        if window.first == self._first and self._order:
-            start = owner(paths[0]) == self._order[0] if paths else False
-            if start and window.left >= self._HALF_LEFT and self._much(paths):
+        if window.first == self._first:
+            if window.left >= self._HALF_LEFT and self._cut(paths, window.xray):
                 yield self._finding(window._replace(zero=paths))
         elif before is not None and window.left >= self._LEFT:
             paths = [path for path in paths if path in before.zero]
@@ -175,6 +189,19 @@ class ZeroGradient:
         """Returns the variables of layers of which all are zero, in order."""
         rest = {owner(path) for path in self._sizes if path not in zero}
         return [path for path in self._sizes if owner(path) not in rest]
+
+    def _cut(self, paths: list[str], xray: Row) -> bool:
+        """Whether the first layers get nothing, for a reason."""
+        if not self._much(paths) or owner(paths[0]) != self._order[0]:
+            return False
+        own = {self._activations.get(owner(path), "") for path in paths}
+        return bool(own - _KERAS) or self._underflow(xray) > 0.0
+
+    def _underflow(self, xray: Row) -> float:
+        """Returns the largest of other gradients, if float16 cannot hold it."""
+        sizes = self._columns.all(xray, "variable_gradient_max_abs").values()
+        largest = max([size for size in sizes if size > 0.0], default=0.0)
+        return largest if largest < _HALF else 0.0
 
     def _much(self, paths: list[str]) -> bool:
         size = sum(self._sizes[path] for path in paths)
@@ -226,11 +253,9 @@ class ZeroGradient:
             for path, ratio in layers.items():
                 if ratio == 1.0:
                     return (cause,), f" All units of {path} {said}."
-        sizes = self._columns.all(xray, "variable_gradient_max_abs").values()
-        others = [size for size in sizes if size > 0.0]
-        if others and max(others) < _HALF:
+        if largest := self._underflow(xray):
             return ("float16_underflow",), (
-                f" Other gradients are at most {max(others):.1g}: less than "
+                f" Other gradients are at most {largest:.1g}: less than "
                 "float16 can hold."
             )
         return ("loss_not_differentiable",) if everything else (), ""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gradwatch.rules.evidence import (
     Headroom,
+    answers,
     blind,
     effective,
     owner,
@@ -114,6 +115,23 @@ def test_inputs_that_say_nothing() -> None:
         }
         schema, block = run({**columns, ("batch_example_std", "targets"): 1.0})
         assert blind(Columns(schema), next(xrays(block))) == result
+
+
+@pytest.mark.parametrize(
+    ("deviation", "result"), [(0.1, True), (0.001, False), (math.nan, False)]
+)
+def test_predictions_that_depend_on_inputs(
+    deviation: float, result: bool
+) -> None:
+    """By more than 1 % of their rms; unknown is no."""
+    columns = {
+        ("batch_mean", "predictions"): 0.3,
+        ("batch_std", "predictions"): 0.4,
+        ("batch_example_std", "predictions"): deviation,
+        ("batch_example_std", "inputs"): 1.0,
+    }
+    schema, block = run(columns)
+    assert answers(Columns(schema), next(xrays(block))) == result
 
 
 def test_owner() -> None:

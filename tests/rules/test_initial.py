@@ -128,6 +128,21 @@ def test_small_without_harm(model: Any, loss: float, stuck: Any) -> None:
     assert _began(model, loss, **stuck) == []
 
 
+def test_predictions_that_depend_on_inputs() -> None:
+    """Something gets through, by another way."""
+    for scale, stuck in ((1e-4, TINY), (0.0, ZERO)):
+        columns = learning()
+        for path in ("hidden_0/kernel", "hidden_1/kernel"):
+            columns |= weights(path, **stuck)
+        columns |= weights("output/kernel")
+        columns |= {
+            ("batch_mean", "predictions"): 0.1,
+            ("batch_std", "predictions"): 0.01,
+            ("batch_example_std", "predictions"): 0.01,
+        }
+        assert judged(BadInitialisation(), _model(scale), columns) == []
+
+
 def test_a_rate_of_zero_is_no_fault_of_weights() -> None:
     """In a warm-up nothing moves yet."""
     model = _model(1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwatch import GradWatch
-from gradwatch.records import Finding
+from gradwatch.records import Anatomy, Finding, Layer
 from gradwatch.rules.zeros import ZeroGradient
 from tests.rules.made import dense, judged, learning, outputs, weights
 
@@ -30,6 +31,7 @@ def _zero(
     extra: Any = None,
     cuts: Any = (),
     steps: int = 300,
+    model: Anatomy = MODEL,
 ) -> list[Finding]:
     """Gradients of the variables with `parts` in their paths, 0 `where`."""
     columns = learning(loss)
@@ -39,7 +41,7 @@ def _zero(
         columns |= weights(path, gradient_norm=norm, gradient_max_abs=norm)
     columns |= extra or {}
     columns = {k: np.broadcast_to(v, 300)[:steps] for k, v in columns.items()}
-    return judged(ZeroGradient(), MODEL, columns, steps, cuts)
+    return judged(ZeroGradient(), model, columns, steps, cuts)
 
 
 @settings(max_examples=20, deadline=None)
@@ -78,9 +80,13 @@ def test_all_later(cuts: set[int]) -> None:
 
 
 def test_the_first_layers_from_the_start() -> None:
-    """Told after a window; nearly all of its steps are enough."""
+    """Told after a window if something has no slope, else after two."""
     first = ("first", "second")
-    (finding,) = _zero(STEPS % 50 != 7, first, loss=1.6)
+    (finding,) = _zero(STEPS % 50 != 7, first)
+    assert (finding.first_step, finding.last_step) == (0, 127)
+    layers = [Layer(path, "Dense", "sign") for path in first]
+    model = replace(MODEL, layers=tuple(layers))
+    (finding,) = _zero(STEPS % 50 != 7, first, loss=1.6, model=model)
     assert finding.subject == "first/kernel"
     assert finding.evidence["zero"] == PATHS[:4]
     assert (finding.first_step, finding.last_step) == (0, 63)
