@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gradwatch.records import (
     Anatomy,
+    Block,
     Finding,
     Layer,
     Record,
@@ -27,6 +28,13 @@ from gradwatch.rules.wording import listed
 
 __all__ = ["DeadUnits"]
 
+_RECENT = 16
+_LATER = (
+    "learning_rate_high",
+    "unscaled_target",
+    "unscaled_input",
+    "initialisation",
+)
 _NOT_RELU = (
     "",
     "linear",
@@ -40,14 +48,47 @@ _NOT_RELU = (
 )
 
 
+class _Zeros:
+    """How long the gradients of a layer's weights have been exactly 0."""
+
+    def __init__(self) -> None:
+        self.columns: list[int] = []
+        self._other: list[int] = []  # steps in which one of them was not
+        self._first: int | None = None
+        self._began: int | None = None
+
+    def take(self, block: Block) -> None:
+        """Takes new rows."""
+        if not len(block):
+            return
+        if self._began is None:
+            self._began = int(block.steps[0])
+        other = (block.values[:, self.columns] != 0).any(1)
+        steps = block.steps[other].tolist()
+        if self._first is None and steps:
+            self._first = steps[0]
+        self._other = [*self._other[-_RECENT:], *steps]
+
+    def alive(self, step: int) -> bool:
+        """Whether one was not 0, up to a step."""
+        return self._first is not None and self._first <= step
+
+    def before(self, step: int) -> bool:
+        """Whether all were 0 in this step and in those before it."""
+        first = step - _RECENT + 1
+        known = self._began is not None and self._began <= first
+        return known and not any(first <= s <= step for s in self._other)
+
+
 class DeadUnits:
     """Units of a ReLU-like layer are silent for all samples, nearly all of it.
 
     Definition: `layer_silent_ratio` is 1 at 2 X-rays in a row, and gradients of
-    the layer's own weights, if it has any, are exactly 0: nothing goes through.
-    Or it is at least 0.9 at 3 X-rays in a row, and far more than chance: of
-    outputs that are not negative, at least `f = mean^2 / (mean^2 + std^2)` are
-    not 0 (Cauchy and Schwarz), so if all units fired equally often, a share of
+    the layer's own weights, if it has any, are exactly 0: nothing goes through;
+    one X-ray is enough if these were 0 in each of the last 16 steps. Or it is
+    at least 0.9 at 3 X-rays in a row, and far more than chance: of outputs that
+    are not negative, at least `f = mean^2 / (mean^2 + std^2)` are not 0 (Cauchy
+    and Schwarz), so if all units fired equally often, a share of
     `1 - exp(-f * examples)` would fire in the batch; a fifth of that at most
     does. Top-k codes and other sparse layers fire as often as chance has it.
     Both need a model that has learned at most a tenth of what it could
@@ -78,6 +119,7 @@ class DeadUnits:
     def __init__(self) -> None:
         self._headroom = Headroom()
         self._all, self._many = Streaks(), Streaks()
+        self._zeros: dict[str, _Zeros] = {}
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
@@ -87,11 +129,17 @@ class DeadUnits:
         self._layers = [layer for layer in anatomy.layers if _rectified(layer)]
         self._places = places(anatomy)
         self._own: dict[str, list[str]] = {}
-        for path in schema.columns("variable_gradient_norm"):
+        self._zeros = {}
+        for path, column in schema.columns("variable_gradient_norm").items():
             self._own.setdefault(owner(path), []).append(path)
+            self._zeros.setdefault(owner(path), _Zeros()).columns.append(column)
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
+        if self._told or not isinstance(record, Block):
+            return
+        for zeros in self._zeros.values():
+            zeros.take(record)
         for row, left in self._headroom.xrays(record):
             if self._told:
                 return
@@ -101,15 +149,20 @@ class DeadUnits:
                 for layer in self._layers
                 if matters and self._silent(row, layer.path) >= self._MOST
             }
-            self._all.take(
-                row.step,
-                {p: s for p, s in silent.items() if self._closed(row, p, s)},
-            )
+            closed = {
+                p: s for p, s in silent.items() if self._closed(row, p, s)
+            }
+            self._all.take(row.step, closed)
             self._many.take(
                 row.step,
                 {p: s for p, s in silent.items() if self._surely(row, p, s)},
             )
             dead = self._all.lasting(2) or self._many.lasting(3)
+            dead = dead or {
+                path: self._all.seen[path]
+                for path in closed
+                if path in self._zeros and self._zeros[path].before(row.step)
+            }
             if dead:
                 self._told = True
                 yield self._finding(row, dead, left)
@@ -139,7 +192,10 @@ class DeadUnits:
         last = len(self._places)
         paths = sorted(dead, key=lambda p: self._places.get(p, last))
         seen = dead[paths[0]]
-        which = f"; so are units of {listed(paths[1:])}" if paths[1:] else ""
+        which = f"; so were those of {listed(paths[1:])}" if paths[1:] else ""
+        when = f"at {seen.times} X-rays in a row, from step {seen.first} to "
+        zeros = self._zeros.get(paths[0])
+        began = zeros is None or not zeros.alive(row.step)
         return Finding(
             rule=self.name,
             severity=self.severity,
@@ -152,17 +208,12 @@ class DeadUnits:
                 "examples": self._columns.get(row, "examples"),
                 "left_to_learn": left,
             },
-            causes=(
-                "initialisation",
-                "learning_rate_high",
-                "unscaled_target",
-                "unscaled_input",
-            ),
+            causes=(("initialisation", "unscaled_input") if began else _LATER),
             message=(
                 f"{seen.value:.0%} of the units of {paths[0]} were 0 for every "
-                f"sample at {seen.times} X-rays in a row, from step "
-                f"{seen.first} to {row.step}{which}. A unit that is 0 for all "
-                "samples gets no gradient and cannot come back."
+                f"sample {when if seen.times > 1 else 'at step '}{row.step}"
+                f"{which}. A unit that is 0 for all samples gets no gradient "
+                "and cannot come back."
             ),
             advice=self.advice,
         )

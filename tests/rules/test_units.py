@@ -58,7 +58,7 @@ def test_a_dead_layer(cuts: set[int]) -> None:
     [
         {"loss": FALLING},  # learns: a branch of several, say
         {"silent": 0.5},
-        {"silent": np.where(np.arange(300) == 20, 1.0, 0.5)},
+        {"silent": np.where(np.arange(300) == 20, 1.0, 0.5), "gradient": 0.1},
         {"extra": {("batch_example_std", "inputs"): 0.0}},
     ],
 )
@@ -83,6 +83,19 @@ def test_most_units_dead(mean: float, std: float, told: bool) -> None:
     assert bool(found) == told
     for finding in found:
         assert finding.last_step == 50
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sets(st.integers(1, 299)))
+def test_killed_on_the_way(cuts: set[int]) -> None:
+    """One X-ray is enough where the weights had no gradient for long."""
+    for died, told in ((30, 50), (190, 300)):
+        late = np.arange(300) >= died
+        silent, gradient = np.where(late, 1.0, 0.2), np.where(late, 0.0, 0.1)
+        found = _dead(silent=silent, gradient=gradient, cuts=cuts)
+        assert [f.last_step for f in found] == ([told] if told < 300 else [])
+        for finding in found:
+            assert finding.causes[0] == "learning_rate_high"
 
 
 def test_a_relu_of_its_own_after_a_layer() -> None:
