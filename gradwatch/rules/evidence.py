@@ -47,7 +47,7 @@ class Headroom:
     0 is the best there is. It needs 16 examples and no sample weights; a batch
     of a few is fitted too well by its own mean. Where it is not known, the
     median of the last 16 losses over that of the run's first 8. NaN where
-    neither means anything.
+    neither means anything, and while the learning rate is 0.
     """
 
     def __init__(self) -> None:
@@ -83,6 +83,8 @@ class Headroom:
 
     def _left(self, row: Row, recent: NDArray[np.float32]) -> float:
         columns = self._columns
+        if columns.get(row, "learning_rate") == 0.0:
+            return math.nan
         constants = columns.all(row, "component_constant_loss")
         parts = [part for part, v in constants.items() if np.isfinite(v)]
         weighted = "sample_weights" in columns.all(row, "batch_mean")

@@ -181,6 +181,8 @@ class DeadUnits:
 
     def _surely(self, row: Row, path: str, silent: float) -> bool:
         """Whether far fewer units fire than if all fired equally often."""
+        if silent == 1.0 and answers(self._columns, row):
+            return False
         mean = self._columns.get(row, "layer_mean", path)
         std = self._columns.get(row, "layer_std", path)
         power = mean**2 + std**2

@@ -59,6 +59,14 @@ def test_of_an_unknown_loss(unknown: Any) -> None:
     assert (found[20], found[50]) == (1.0, 0.25)
 
 
+def test_while_the_rate_is_zero() -> None:
+    """Nothing can have been learned yet."""
+    rate = np.where(np.arange(300) < 50, 0.0, 0.1)
+    found = _left({**learning(), ("learning_rate", ""): rate})
+    assert math.isnan(found[20])
+    assert found[50] == 1.0
+
+
 def test_of_targets_that_are_all_the_same() -> None:
     """Nothing can be learned: unknown."""
     assert math.isnan(_left(learning(1.0, constant=0.0))[50])

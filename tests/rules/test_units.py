@@ -85,6 +85,17 @@ def test_most_units_dead(mean: float, std: float, told: bool) -> None:
         assert finding.last_step == 50
 
 
+@pytest.mark.parametrize("gradient", [0.0, 0.1])
+def test_a_dead_branch_of_several(gradient: float) -> None:
+    """Predictions depend on the inputs by way of the others."""
+    extra = {
+        ("batch_mean", "predictions"): 0.1,
+        ("batch_std", "predictions"): 0.05,
+        ("batch_example_std", "predictions"): 0.05,
+    }
+    assert _dead(gradient=gradient, extra=extra) == []
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.sets(st.integers(1, 299)))
 def test_killed_on_the_way(cuts: set[int]) -> None:
