@@ -13,7 +13,16 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
-from gradwatch.rules.evidence import Headroom, Seen, Streaks, owner, places
+from gradwatch.rules.evidence import (
+    Headroom,
+    Seen,
+    Streaks,
+    kernels,
+    owner,
+    places,
+    plan,
+    step_ratio,
+)
 from gradwatch.rules.rows import Columns, Row
 from gradwatch.rules.wording import listed
 
@@ -33,7 +42,10 @@ class SaturatedUnits:
     at least, or nearly all of the gradient of the layer's weights is exactly 0.
     Gates that are meant to be shut are at one bound and do neither. The model
     has learned half of what it could at most (`Headroom`); where that is not
-    known from the targets, a tenth, and its gradients must be 0. Threshold:
+    known from the targets, a tenth, and its gradients must be 0. Or the layer
+    was like that at all X-rays so far, and stays as it began: all planned steps
+    as long as this one would move its kernel by less than 1 %, while they move
+    something else by more. Threshold:
     with 90 % at the bounds the mean derivative is below 0.14 of its largest; a
     layer that starts as usual has 5 % there. Never the output: the layer of the
     last weights, and those that are the predictions by mean and deviation. Told
@@ -53,15 +65,19 @@ class SaturatedUnits:
     _UNKNOWN = 0.9
     _LASTS = 3
     _ZEROS = 0.9
+    _MOVED = 0.01
 
     def __init__(self) -> None:
         self._headroom = Headroom()
         self._streaks = Streaks()
+        self._open: set[str] = set()
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
+        self._anatomy = anatomy
         self._columns = Columns(schema)
+        self._kernels = set(kernels(anatomy, schema))
         self._headroom.begin(schema)
         self._places = places(anatomy)
         measured = schema.columns("variable_gradient_norm")
@@ -83,6 +99,11 @@ class SaturatedUnits:
         for row, left in self._headroom.xrays(record):
             if self._told:
                 return
+            self._open |= {
+                layer.path
+                for layer in self._layers
+                if not self._bound(row, layer.path) >= self._BOUND
+            }
             wrong = {
                 layer.path: self._bound(row, layer.path)
                 for layer in self._layers
@@ -103,7 +124,8 @@ class SaturatedUnits:
             return False
         answers = self._columns.all(row, "component_constant_loss")
         known = any(math.isfinite(value) for value in answers.values())
-        if not left >= (self._LEFT if known else self._UNKNOWN):
+        limit = self._LEFT if known else self._UNKNOWN
+        if not (left >= limit or self._stays(row, layer.path)):
             return False
         mean = self._columns.get(row, "layer_mean", layer.path)
         std = self._columns.get(row, "layer_std", layer.path)
@@ -115,6 +137,19 @@ class SaturatedUnits:
         both = known and std >= size / 4
         shut = both or min(zeros) >= self._ZEROS
         return shut and not self._predicts(row, mean, std)
+
+    def _stays(self, row: Row, path: str) -> bool:
+        """Whether a layer began at its bounds and does not get away."""
+        steps = plan(self._anatomy, row.step)
+        moved = {
+            variable: step_ratio(self._columns, row, variable) * steps
+            for paths in self._own.values()
+            for variable in paths
+        }
+        own = [moved[v] for v in self._own[path] if v in self._kernels]
+        still = bool(own) and max(own) < self._MOVED
+        moving = any(ratio >= self._MOVED for ratio in moved.values())
+        return path not in self._open and still and moving
 
     def _predicts(self, row: Row, mean: float, std: float) -> bool:
         """Whether a layer's outputs are predictions, by their statistics."""

@@ -175,6 +175,24 @@ def test_what_looks_saturated_and_is_not(healthy: Any) -> None:
     assert _saturated(**healthy) == []
 
 
+@pytest.mark.parametrize(
+    ("bound", "moved", "told"),
+    [
+        (0.97, 1e-6, True),
+        (0.97, 1e-3, False),
+        (np.where(np.arange(300) < 15, 0.5, 0.97), 1e-6, False),
+    ],
+    ids=["stays", "trains", "was open once"],
+)
+def test_a_layer_that_stays_as_it_began(
+    bound: Any, moved: float, told: bool
+) -> None:
+    """Others learn on what it gives by chance."""
+    extra = weights("hidden/kernel", update_norm=moved)
+    found = _saturated(loss=FALLING, bound=bound, extra=extra)
+    assert bool(found) == told
+
+
 def test_saturated_for_good() -> None:
     """At one bound, and nothing comes back: also if targets are unknown."""
     shut = {"mean": 1.0, "std": 0.0, "zeros": 1.0}
