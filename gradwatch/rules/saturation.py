@@ -45,11 +45,10 @@ class SaturatedUnits:
     known from the targets, a tenth, and its gradients must be 0. Or the layer
     was like that at all X-rays so far, and stays as it began: all planned steps
     as long as this one would move its kernel by less than 1 %, while they move
-    something else by more. Threshold:
-    with 90 % at the bounds the mean derivative is below 0.14 of its largest; a
-    layer that starts as usual has 5 % there. Never the output: the layer of the
-    last weights, and those that are the predictions by mean and deviation. Told
-    once.
+    something else by more. Threshold: with 90 % at the bounds the mean
+    derivative is below 0.14 of its largest; a layer that starts as usual has
+    5 % there. Never the output: the layer of the last weights, and those that
+    are the predictions by mean and deviation. Told once.
     """
 
     name = "saturated_units"
