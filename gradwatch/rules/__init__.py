@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradwatch.interfaces import Rule
+from gradwatch.rules.depth import VanishingGradient
 from gradwatch.rules.divergence import (
     DivergingLoss,
     ExplodingGradient,
@@ -10,6 +11,7 @@ from gradwatch.rules.divergence import (
 )
 from gradwatch.rules.frozen import FrozenVariable
 from gradwatch.rules.gradients import MissingGradient
+from gradwatch.rules.initial import BadInitialisation
 from gradwatch.rules.liveness import LostReadings, NoReadings
 from gradwatch.rules.movement import UpdateTooLarge, UpdateTooSmall
 from gradwatch.rules.nonfinite import (
@@ -18,6 +20,7 @@ from gradwatch.rules.nonfinite import (
     NonfiniteLoss,
     NonfiniteWeight,
 )
+from gradwatch.rules.saturation import SaturatedUnits
 from gradwatch.rules.spikes import GradientSpike, LossSpike
 from gradwatch.rules.stalls import (
     ConstantOutput,
@@ -25,7 +28,10 @@ from gradwatch.rules.stalls import (
     SlowLoss,
     StalledLoss,
 )
+from gradwatch.rules.symmetry import SymmetricWeights
+from gradwatch.rules.units import DeadUnits
 from gradwatch.rules.updates import ClippingAlways, SkippedUpdates
+from gradwatch.rules.zeros import ZeroGradient
 
 __all__ = ["default_rules"]
 
@@ -38,8 +44,14 @@ def default_rules() -> list[Rule]:
         NonfiniteGradient(),
         NonfiniteWeight(),
         MissingGradient(),
+        ZeroGradient(),
+        VanishingGradient(),
         ExplodingGradient(),
         GradientSpike(),
+        DeadUnits(),
+        SaturatedUnits(),
+        SymmetricWeights(),
+        BadInitialisation(),
         UpdateTooLarge(),
         UpdateTooSmall(),
         FrozenVariable(),

@@ -1,0 +1,194 @@
+"""Units that are at their bounds, where there is no slope."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gradwatch.records import (
+    Anatomy,
+    Finding,
+    Layer,
+    Record,
+    Schema,
+    Severity,
+)
+from gradwatch.rules.evidence import (
+    Headroom,
+    Seen,
+    Streaks,
+    kernels,
+    owner,
+    places,
+    plan,
+    step_ratio,
+)
+from gradwatch.rules.rows import Columns, Row
+from gradwatch.rules.wording import listed
+
+__all__ = ["SaturatedUnits"]
+
+_TWO_SIDED = ("tanh", "hard_tanh", "softsign")
+_BOUNDED = ("sigmoid", "hard_sigmoid", *_TWO_SIDED)
+
+
+class SaturatedUnits:
+    """The bounded units of a hidden layer are at their bounds all the time.
+
+    Definition: at 3 X-rays in a row, at least 90 % of the outputs of a hidden
+    layer with sigmoid, tanh or the like are within 1 % of the range of a bound
+    (`layer_bound_ratio`), where the derivative has fallen to 4 % of its largest
+    or less; at both bounds, the standard deviation being a quarter of the range
+    at least, or nearly all of the gradient of the layer's weights is exactly 0.
+    Gates that are meant to be shut are at one bound and do neither. The model
+    has learned half of what it could at most (`Headroom`); where that is not
+    known from the targets, a tenth, and its gradients must be 0. Or the layer
+    was like that at all X-rays so far, and stays as it began: all planned steps
+    as long as this one would move its kernel by less than 1 %, while they move
+    something else by more. Threshold: with 90 % at the bounds the mean
+    derivative is below 0.14 of its largest; a layer that starts as usual has
+    5 % there. Never the output: the layer of the last weights, and those that
+    are the predictions by mean and deviation. Told once.
+    """
+
+    name = "saturated_units"
+    severity: Severity = "warning"
+    needs = ("loss", "layer_mean", "layer_std", "variable_gradient_norm")
+    meaning = "Bounded activations are at their bounds for nearly all samples."
+    advice = (
+        "Scale the inputs of this layer to about 1 (standardise the data, or "
+        "normalise in front of it) and start with smaller weights."
+    )
+    _BOUND = 0.9
+    _LEFT = 0.5
+    _UNKNOWN = 0.9
+    _LASTS = 3
+    _ZEROS = 0.9
+    _MOVED = 0.01
+
+    def __init__(self) -> None:
+        self._headroom = Headroom()
+        self._streaks = Streaks()
+        self._open: set[str] = set()
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._anatomy = anatomy
+        self._columns = Columns(schema)
+        self._kernels = set(kernels(anatomy, schema))
+        self._headroom.begin(schema)
+        self._places = places(anatomy)
+        measured = schema.columns("variable_gradient_norm")
+        paths = [v.path for v in anatomy.variables if v.path in measured]
+        outer = owner(paths[-1]) if paths else ""
+        self._own: dict[str, list[str]] = {}
+        for path in measured:
+            self._own.setdefault(owner(path), []).append(path)
+        self._layers = [
+            layer
+            for layer in anatomy.layers
+            if layer.activation in _BOUNDED
+            and layer.path != outer
+            and layer.path in self._own
+        ]
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        for row, left in self._headroom.xrays(record):
+            if self._told:
+                return
+            self._open |= {
+                layer.path
+                for layer in self._layers
+                if not self._bound(row, layer.path) >= self._BOUND
+            }
+            wrong = {
+                layer.path: self._bound(row, layer.path)
+                for layer in self._layers
+                if self._shut(row, layer, left)
+            }
+            self._streaks.take(row.step, wrong)
+            lasting = self._streaks.lasting(self._LASTS)
+            if lasting:
+                self._told = True
+                yield self._finding(row, lasting, left)
+
+    def _bound(self, row: Row, path: str) -> float:
+        return self._columns.get(row, "layer_bound_ratio", path)
+
+    def _shut(self, row: Row, layer: Layer, left: float) -> bool:
+        """Whether a hidden layer is at its bounds, and that matters."""
+        if not self._bound(row, layer.path) >= self._BOUND:
+            return False
+        answers = self._columns.all(row, "component_constant_loss")
+        known = any(math.isfinite(value) for value in answers.values())
+        limit = self._LEFT if known else self._UNKNOWN
+        if not (left >= limit or self._stays(row, layer.path)):
+            return False
+        mean = self._columns.get(row, "layer_mean", layer.path)
+        std = self._columns.get(row, "layer_std", layer.path)
+        size = 2.0 if layer.activation in _TWO_SIDED else 1.0
+        zeros = [
+            self._columns.get(row, "variable_zero_gradient_ratio", path)
+            for path in self._own[layer.path]
+        ]
+        both = known and std >= size / 4
+        shut = both or min(zeros) >= self._ZEROS
+        return shut and not self._predicts(row, mean, std)
+
+    def _stays(self, row: Row, path: str) -> bool:
+        """Whether a layer began at its bounds and does not get away."""
+        steps = plan(self._anatomy, row.step)
+        moved = {
+            variable: step_ratio(self._columns, row, variable) * steps
+            for paths in self._own.values()
+            for variable in paths
+        }
+        own = [moved[v] for v in self._own[path] if v in self._kernels]
+        still = bool(own) and max(own) < self._MOVED
+        moving = any(ratio >= self._MOVED for ratio in moved.values())
+        return path not in self._open and still and moving
+
+    def _predicts(self, row: Row, mean: float, std: float) -> bool:
+        """Whether a layer's outputs are predictions, by their statistics."""
+        means = self._columns.all(row, "batch_mean")
+        stds = self._columns.all(row, "batch_std")
+        return any(
+            math.isclose(mean, means[name], rel_tol=1e-3, abs_tol=1e-6)
+            and math.isclose(std, stds[name], rel_tol=1e-3, abs_tol=1e-6)
+            for name in means
+            if name.split("/")[0] == "predictions"
+        )
+
+    def _finding(
+        self, row: Row, lasting: dict[str, Seen], left: float
+    ) -> Finding:
+        paths = sorted(lasting, key=lambda p: self._places[p])
+        path = paths[0]
+        seen = lasting[path]
+        which = f"; so are those of {listed(paths[1:])}" if paths[1:] else ""
+        return Finding(
+            rule=self.name,
+            severity=self.severity,
+            subject=path,
+            first_step=seen.first,
+            last_step=row.step,
+            evidence={
+                "bound_ratio": {p: s.value for p, s in lasting.items()},
+                "xrays": seen.times,
+                "zero_gradient_ratio": {
+                    p: self._columns.get(row, "variable_zero_gradient_ratio", p)
+                    for p in self._own[path]
+                },
+                "left_to_learn": left,
+            },
+            causes=("saturation", "unscaled_input", "initialisation"),
+            message=(
+                f"{seen.value:.0%} of the outputs of {path} are at their "
+                f"bounds, at {seen.times} X-rays in a row from step "
+                f"{seen.first} to {row.step}{which}. There the derivative is "
+                "nearly 0, so that hardly a gradient reaches the weights."
+            ),
+            advice=self.advice,
+        )

@@ -1,0 +1,261 @@
+"""Gradients that are exactly zero, step after step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwatch.records import Anatomy, Block, Finding, Record, Schema, Severity
+from gradwatch.rules.evidence import Headroom, blind, owner
+from gradwatch.rules.rows import Columns, Row
+from gradwatch.rules.windows import Window, Windows
+from gradwatch.rules.wording import listed
+
+__all__ = ["ZeroGradient"]
+
+_WINDOW = 64
+_HALF = 2.0**-24  # the smallest number above 0 of float16
+_KERAS = frozenset(
+    (
+        "",
+        *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu"),
+        *("gelu", "silu", "swish", "mish", "softplus", "softsign", "glu"),
+        *("sigmoid", "tanh", "softmax", "log_softmax", "log_sigmoid"),
+        *("hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh"),
+        *("hard_shrink", "soft_shrink", "tanh_shrink", "squareplus"),
+        *("sparse_plus", "sparse_sigmoid", "sparsemax", "threshold"),
+        "exponential",
+    )
+)
+
+
+class _Window(NamedTuple):
+    """What a window says.
+
+    Attributes:
+        first: its first step.
+        last: its last step.
+        zero: variables whose gradient was 0 in nearly all of its steps.
+        loss: median loss.
+        xray: its last X-ray, or that of an earlier one.
+        left: what is left to learn, less by what the loss has fallen since.
+    """
+
+    first: int
+    last: int
+    zero: list[str]
+    loss: float
+    xray: Row | None
+    left: float
+
+
+class ZeroGradient:
+    """The gradient of weights is exactly zero, while the loss could fall.
+
+    Definition: all gradients are exactly 0 in each of the run's first 3 steps
+    under a loss above 1e-4: no derivative gets through (a differentiable loss
+    has none of 0 unless it is at its lowest, where hinges are at 0 and clipped
+    logarithms at 1e-7). Or, in at least 95 % of the steps of a window of 64:
+    all gradients are 0 and nine tenths of what can be learned are left
+    (`Headroom`); or those of all variables of some layers, which hold at least
+    half of the weights, from the first window on, beginning with the first
+    layer, for a reason that can be seen, and half is left; or those of such
+    layers, wherever they are, in 2 windows in a row, and nine tenths are left.
+    A reason is an activation that is none of Keras' own, or other gradients all
+    below 6e-8, the smallest number of float16. Steps whose update was dropped
+    do not count, nor windows in which all inputs are the same. Unused experts,
+    gates that begin at 0, parts that are exactly invariant (the bias of keys,
+    the state before a sequence of one) are a lesser part or learn all the same.
+    Told once.
+    """
+
+    name = "zero_gradient"
+    severity: Severity = "warning"
+    needs = ("loss", "variable_gradient_norm", "nonfinite", "update_dropped")
+    meaning = "The gradient of weights is exactly 0 all the time."
+    advice = (
+        "Look between these weights and the loss for what has no slope: sign, "
+        "round, a clip that is passed, units that are dead or saturated, "
+        "float16 without loss scaling."
+    )
+    _EARLY = 3
+    _LOSS = 1e-4
+    _SHARE = 0.95
+    _LEFT = 0.9
+    _HALF_LEFT = 0.5
+    _MOST = 0.5
+
+    def __init__(self) -> None:
+        self._headroom = Headroom()
+        self._windows = Windows(_WINDOW)
+        self._early: list[tuple[int, bool]] = []
+        self._before: _Window | None = None
+        self._first: int | None = None
+        self._xray: Row | None = None
+        self._left = self._then = math.nan
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._columns = Columns(schema)
+        self._headroom.begin(schema)
+        gradients = schema.columns("variable_gradient_norm")
+        self._places = list(gradients.values())
+        trained = [v for v in anatomy.variables if v.path in gradients]
+        self._sizes = {v.path: math.prod(v.shape) for v in trained}
+        self._paths = list(gradients)
+        layers = [owner(v.path) for v in trained]
+        self._order = list(dict.fromkeys(layers))
+        self._activations = {la.path: la.activation for la in anatomy.layers}
+        self._loss = schema.column("loss")
+        self._bad = [
+            column
+            for column in map(schema.column, ("nonfinite", "update_dropped"))
+            if column is not None
+        ]
+        self._windows.begin(range(len(schema.slots)))
+        self._before = self._xray = None
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        if self._told or self._loss is None or not self._places:
+            return
+        if isinstance(record, Block):
+            yield from self._at_once(record)
+        for window in self._windows.cut(record):
+            if not self._told:
+                yield from self._judge(self._seen(window))
+
+    def _zeros(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Bool `[rows, variables]`: which gradients are 0 and should not be."""
+        bad = np.max(values[:, self._bad], 1, initial=0.0, keepdims=True) > 0
+        return np.asarray((values[:, self._places] == 0) & ~bad, np.bool_)
+
+    def _at_once(self, block: Block) -> Iterator[Finding]:
+        """Looks at the first steps of the run."""
+        missing = self._EARLY - len(self._early)
+        if missing <= 0:
+            return
+        values = block.values[:missing]
+        flat = self._zeros(values).all(1) & (values[:, self._loss] > self._LOSS)
+        steps = block.steps[:missing].tolist()
+        self._early += zip(steps, flat.tolist(), strict=True)
+        if len(self._early) == self._EARLY and all(f for _, f in self._early):
+            first, last = self._early[0][0], self._early[-1][0]
+            loss = float(values[-1, self._loss])
+            yield self._finding(
+                _Window(first, last, self._paths, loss, None, math.nan)
+            )
+
+    def _seen(self, window: Window) -> _Window:
+        for row, left in self._headroom.xrays(window):
+            self._xray, self._left = row, left
+            self._then = self._columns.get(row, "loss")
+        shares = self._zeros(window.values).mean(0)
+        zero = [
+            path
+            for path, share in zip(self._paths, shares, strict=True)
+            if share >= self._SHARE
+        ]
+        loss = float(np.median(window.values[:, self._loss]))
+        first, last = int(window.steps[0]), int(window.steps[-1])
+        self._first = first if self._first is None else self._first
+        left = self._left * min(1.0, loss / self._then) if self._then else 0.0
+        return _Window(first, last, zero, loss, self._xray, left)
+
+    def _judge(self, window: _Window) -> Iterator[Finding]:
+        before, self._before = self._before, window
+        if window.xray is None or blind(self._columns, window.xray):
+            return
+        if len(window.zero) == len(self._paths):
+            if window.left >= self._LEFT:
+                yield self._finding(window)
+            return
+        paths = self._whole(window.zero)
+        if window.first == self._first:
+            if window.left >= self._HALF_LEFT and self._cut(paths, window.xray):
+                yield self._finding(window._replace(zero=paths))
+        elif before is not None and window.left >= self._LEFT:
+            paths = [path for path in paths if path in before.zero]
+            if self._much(paths):
+                found = window._replace(zero=paths, first=before.first)
+                yield self._finding(found)
+
+    def _whole(self, zero: list[str]) -> list[str]:
+        """Returns the variables of layers of which all are zero, in order."""
+        rest = {owner(path) for path in self._sizes if path not in zero}
+        return [path for path in self._sizes if owner(path) not in rest]
+
+    def _cut(self, paths: list[str], xray: Row) -> bool:
+        """Whether the first layers get nothing, for a reason."""
+        if not self._much(paths) or owner(paths[0]) != self._order[0]:
+            return False
+        own = {self._activations.get(owner(path), "") for path in paths}
+        return bool(own - _KERAS) or self._underflow(xray) > 0.0
+
+    def _underflow(self, xray: Row) -> float:
+        """Returns the largest of other gradients, if float16 cannot hold it."""
+        sizes = self._columns.all(xray, "variable_gradient_max_abs").values()
+        largest = max([size for size in sizes if size > 0.0], default=0.0)
+        return largest if largest < _HALF else 0.0
+
+    def _much(self, paths: list[str]) -> bool:
+        size = sum(self._sizes[path] for path in paths)
+        return size >= self._MOST * sum(self._sizes.values())
+
+    def _finding(self, window: _Window) -> Finding:
+        self._told = True
+        paths = window.zero
+        everything = len(paths) == len(self._paths)
+        causes, reason = self._reason(window.xray, everything)
+        which = (
+            f"all {len(paths)} variables ({listed(paths)})"
+            if everything
+            else f"{len(paths)} of {len(self._paths)} variables "
+            f"({listed(paths)})"
+        )
+        steps = f"from step {window.first} to {window.last}"
+        return Finding(
+            rule=self.name,
+            severity=self.severity,
+            subject=paths[0],
+            first_step=window.first,
+            last_step=window.last,
+            evidence={
+                "zero": paths,
+                "variables": len(self._paths),
+                "loss": window.loss,
+                "left_to_learn": window.left,
+            },
+            causes=causes,
+            message=(
+                f"The gradient of {which} was exactly 0 {steps}, while the "
+                f"loss was {window.loss:.4g}.{reason}"
+            ),
+            advice=self.advice,
+        )
+
+    def _reason(
+        self, xray: Row | None, everything: bool
+    ) -> tuple[tuple[str, ...], str]:
+        """Returns the causes and what speaks for the first one."""
+        if xray is None:
+            return ("loss_not_differentiable",), ""
+        for signal, cause, said in (
+            ("layer_silent_ratio", "dead_units", "are 0 for all samples"),
+            ("layer_bound_ratio", "saturation", "are at their bounds"),
+        ):
+            layers = self._columns.all(xray, signal)
+            for path, ratio in layers.items():
+                if ratio == 1.0:
+                    return (cause,), f" All units of {path} {said}."
+        if largest := self._underflow(xray):
+            return ("float16_underflow",), (
+                f" Other gradients are at most {largest:.1g}: less than "
+                "float16 can hold."
+            )
+        return ("loss_not_differentiable",) if everything else (), ""
