@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from gradwatch.interfaces import Rule
+from gradwatch.rules.components import (
+    ConflictingComponents,
+    DominantComponent,
+)
+from gradwatch.rules.constants import ConstantTarget
 from gradwatch.rules.gradients import MissingGradient
 from gradwatch.rules.liveness import LostReadings, NoReadings
 from gradwatch.rules.nonfinite import (
@@ -10,7 +15,11 @@ from gradwatch.rules.nonfinite import (
     NonfiniteLoss,
     NonfiniteWeight,
 )
+from gradwatch.rules.outputs import OutputMismatch
+from gradwatch.rules.scales import UnscaledInput, UnscaledTarget
+from gradwatch.rules.targets import TargetMismatch
 from gradwatch.rules.updates import ClippingAlways, SkippedUpdates
+from gradwatch.rules.validation import Overfitting
 
 __all__ = ["default_rules"]
 
@@ -24,6 +33,14 @@ def default_rules() -> list[Rule]:
         MissingGradient(),
         SkippedUpdates(),
         ClippingAlways(),
+        DominantComponent(),
+        ConflictingComponents(),
+        Overfitting(),
+        OutputMismatch(),
+        TargetMismatch(),
+        ConstantTarget(),
+        UnscaledInput(),
+        UnscaledTarget(),
         NoReadings(),
         LostReadings(),
     ]
