@@ -115,11 +115,10 @@ def compared(anatomy: Anatomy, columns: Columns, row: Row) -> list[Compared]:
     losses = _losses(anatomy.loss, len(outputs))
     if not losses or not len(targets) == len(outputs) == len(losses):
         return []
-    parts = [p for p in columns.all(row, "loss_component") if "/" not in p]
-    if len(outputs) > 1:
-        parts = [p for p in parts if p.endswith("_loss")]
+    parts = _parts(columns, row, losses)
+    if len(parts) != len(outputs):
+        return []
     layers = {layer.path: layer for layer in anatomy.layers}
-    parts += [""] * len(outputs)
     found = []
     for loss, y, p, part in zip(losses, targets, outputs, parts):
         last = _last(anatomy) if len(outputs) == 1 else None
@@ -129,6 +128,19 @@ def compared(anatomy: Anatomy, columns: Columns, row: Row) -> list[Compared]:
             last = layers[ends[0]] if len(ends) == 1 else None
         found.append(_compared(loss, y, p, part, last, _units(anatomy, last)))
     return found
+
+
+def _parts(columns: Columns, row: Row, losses: list[Any]) -> list[str]:
+    """The parts of the loss that compiled losses are; they may not be used."""
+    if "loss_component" not in columns:
+        return [""] * len(losses)
+    known = [p for p in columns.all(row, "loss_component") if "/" not in p]
+    if len(losses) > 1:
+        return [part for part in known if part.endswith("_loss")]
+    name, options = _named(losses[0])
+    kind = _kind(name)
+    called = options.get("name")
+    return [p for p in known if p == called or _kind(p) == kind][:1]
 
 
 def activation(layer: Layer | None) -> str:
@@ -170,7 +182,7 @@ def _losses(loss: Any, outputs: int) -> list[Any]:
     if isinstance(loss, dict) and "class_name" not in loss:
         several = list(loss.values())
         same = several and all(each == several[0] for each in several)
-        return several[:1] * outputs if same else []
+        return several if same and len(several) == outputs else []
     if isinstance(loss, list):
         return loss
     return [] if loss is None else [loss] * outputs
@@ -179,9 +191,16 @@ def _losses(loss: Any, outputs: int) -> list[Any]:
 def _compared(
     loss: Any, y: str, p: str, part: str, last: Layer | None, units: int
 ) -> Compared:
-    options = loss if isinstance(loss, dict) else {}
-    name = str(options.get("class_name", loss))
-    kind = _KINDS.get(name.replace("_", "").lower(), "")
+    name, options = _named(loss)
     logits = options.get("from_logits", False) is True
     ignored = options.get("ignore_class") is not None
-    return Compared(kind, name, logits, ignored, y, p, part, last, units)
+    return Compared(_kind(name), name, logits, ignored, y, p, part, last, units)
+
+
+def _named(loss: Any) -> tuple[str, dict[str, Any]]:
+    options = loss if isinstance(loss, dict) else {}
+    return str(options.get("class_name", loss)), options
+
+
+def _kind(name: str) -> str:
+    return _KINDS.get(name.replace("_", "").lower(), "")

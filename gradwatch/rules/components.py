@@ -24,17 +24,17 @@ class DominantComponent:
     compiled loss, or a term that has at most a tenth of the other's weight; the
     dominating one is a compiled loss of another output, a loss that a layer
     adds, or such a term with a weight above 1. In the last three X-rays, the
-    last from step 100 on, its gradient is at least 30 times as long (100 for
-    terms that the user has weighed), and the dominated part has not become a
-    tenth better in between (mean of the last 32 steps; a compiled loss not
-    since the first 16 steps either), nor better than 97 % of
-    `component_constant_loss` where that is known. Or a layer's
-    loss has won already: it had three times the gradient in the first X-ray and
-    has lost 90 % since, or holds the balance (cosine below -0.8), while the
-    compiled loss is that of a constant in the last three X-rays. Threshold:
-    gradients of batches scatter by about a third of their length (32 examples),
-    so 1/30 is far below the noise. A large share alone is no fault: a
-    crossentropy outweighs a mild penalty, and should. Silent for resumed runs.
+    last after a third of the planned steps and step 100, its gradient is at
+    least 30 times as long (100 for terms that the user has weighed), and the
+    dominated part has not become a tenth better in between (mean of the last 32
+    steps; a compiled loss not since the first 16 steps either), nor better than
+    97 % of `component_constant_loss` where that is known. Or a layer's loss has
+    won already: it had three times the gradient in the first X-ray and has lost
+    90 % since, or holds the balance (cosine below -0.8), while the compiled
+    loss is that of a constant in the last three X-rays. Threshold: gradients of
+    batches scatter by about a third of their length (32 examples), so 1/30 is
+    far below the noise. A large share alone is no fault: a crossentropy
+    outweighs a mild penalty, and should. Silent for resumed runs.
     Told once.
     """
 
@@ -56,11 +56,12 @@ class DominantComponent:
         self._looks.begin(schema)
         self._layers = [layer.path for layer in anatomy.layers]
         self._resumed = anatomy.resumed_from != ""
+        self._from = max(_LATE, anatomy.planned_steps / 3)
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
         for look in self._looks.take(record):
-            if self._told or self._resumed or look.step < _LATE:
+            if self._told or self._resumed or look.step < self._from:
                 continue
             if len(self._looks.seen) >= XRAYS:
                 yield from self._judge(look)

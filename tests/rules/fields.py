@@ -66,7 +66,19 @@ def judge(
     rows: Sequence[Mapping[Slot, float]],
     cuts: Sequence[int] = (),
 ) -> list[Finding]:
-    """Returns what a rule finds in X-ray rows, cut into Blocks."""
+    """Returns what a rule finds in X-ray rows, cut into Blocks.
+
+    A component named `part` becomes that of the compiled loss.
+    """
+    loss = facts.loss
+    name = loss.get("name", "part") if isinstance(loss, dict) else str(loss)
+    rows = [
+        {
+            s._replace(subject=s.subject.replace("part", name)): row[s]
+            for s in row
+        }
+        for row in rows
+    ]
     names = [slot for slot in rows[0] if slot.signal != "step"]
     table = [[row.get(slot, np.nan) for slot in names] for row in rows]
     values = np.array(table, np.float32)

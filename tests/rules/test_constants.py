@@ -28,7 +28,9 @@ def _judge(
     cuts: Sequence[int] = (),
 ) -> list[Finding]:
     """What is found in a run of epochs of 60 steps of 32 examples."""
-    slots = [Slot("loss"), Slot("examples"), Slot("loss_component", "part")]
+    facts = facts or anatomy("binary_crossentropy")
+    name = str(facts.loss)
+    slots = [Slot("loss"), Slot("examples"), Slot("loss_component", name)]
     names = list(statistics(targets))
     slots += [Slot(n, f) for f in ("targets", "predictions") for n in names]
     values = np.full((STEPS, len(slots)), np.nan)
@@ -39,7 +41,7 @@ def _judge(
     values[np.ix_(xray, np.arange(3, len(slots)))] = seen
     values = values.astype(np.float32)
     rule = ConstantTarget()
-    rule.begin(facts or anatomy("binary_crossentropy"), Schema(tuple(slots)))
+    rule.begin(facts, Schema(tuple(slots)))
     found: list[Finding] = []
     ends = range(EPOCH, STEPS + 1, EPOCH)
     places = sorted({0, STEPS, *ends, *cuts})

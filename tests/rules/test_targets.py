@@ -21,13 +21,17 @@ ROWS = np.exp(NUMBERS) / np.exp(NUMBERS).sum(-1, keepdims=True)
 ONE_HOT = np.eye(3)[IDS[:, 0]]
 SIGMOID = 1 / (1 + np.exp(-NUMBERS))
 SPARSE = "sparse_categorical_crossentropy"
-IGNORING = {"class_name": "SparseCategoricalCrossentropy", "ignore_class": -1}
+IGNORING = {
+    "class_name": "SparseCategoricalCrossentropy",
+    "ignore_class": -1,
+    "name": "ids",
+}
 PART = ("loss_component", "component_constant_loss")
 
 
 def _rows(y: Any, p: Any, loss: float = 1.0, constant: float = 9.0) -> Any:
     fields = {"targets": y, "predictions": p}
-    known = {Slot(s, "p"): v for s, v in zip(PART, (loss, constant))}
+    known = {Slot(s, "part"): v for s, v in zip(PART, (loss, constant))}
     return [xray(step, fields, known) for step in (10, 20, 50, 100)]
 
 
@@ -37,7 +41,12 @@ def _rows(y: Any, p: Any, loss: float = 1.0, constant: float = 9.0) -> Any:
         ("binary_crossentropy", IDS, SIGMOID, "[0, 1]"),
         ("binary_crossentropy", 2 * (IDS > 0) - 1, SIGMOID, "-1 to 1"),
         ("BinaryCrossentropy", 255 * SIGMOID, SIGMOID, "no lower bound"),
-        ({"class_name": "BinaryCrossentropy"}, NUMBERS, SIGMOID, "[0, 1]"),
+        (
+            {"class_name": "BinaryCrossentropy", "name": "b"},
+            NUMBERS,
+            SIGMOID,
+            "[0, 1]",
+        ),
         (SPARSE, IDS - 1, ROWS, "begin at 0"),
         (SPARSE, IDS + 1, ROWS, "end at 2"),
         (SPARSE, IDS / 2, ROWS, "not whole"),
@@ -109,3 +118,14 @@ def test_class_ids_of_any_number(n: int, seed: int, cuts: set[int]) -> None:
     assert judge(TargetMismatch(), facts, _rows(y, p), places) == []
     (finding,) = judge(TargetMismatch(), facts, _rows(y + 1, p), places)
     assert f"end at {n - 1}" in finding.message
+
+
+def test_a_compiled_loss_that_is_not_used() -> None:
+    """A `compute_loss` of the user's own compares something else."""
+    rows = _rows(99 * NUMBERS, SIGMOID)
+    rows = [
+        {s._replace(subject=s.subject.replace("part", "mine")): r[s] for s in r}
+        for r in rows
+    ]
+    facts = anatomy("binary_crossentropy", "sigmoid", 3)
+    assert judge(TargetMismatch(), facts, rows) == []
