@@ -11,6 +11,7 @@ from gradwatch.rules.parts import XRAYS, Look, Looks, Part, siblings
 __all__ = ["ConflictingComponents", "DominantComponent"]
 
 _OUTPUTS, _TERMS = 30.0, 100.0
+_HEAVY = 10.0
 _LATE = 100
 _IDLE = 0.9
 _GAINED = 0.5
@@ -31,10 +32,12 @@ class DominantComponent:
     97 % of `component_constant_loss` where that is known. Or a layer's loss has
     won already: it had three times the gradient in the first X-ray and has lost
     90 % since, or holds the balance (cosine below -0.8), while the compiled
-    loss is that of a constant in the last three X-rays. Threshold: gradients of
-    batches scatter by about a third of their length (32 examples), so 1/30 is
-    far below the noise. A large share alone is no fault: a crossentropy
-    outweighs a mild penalty, and should. Silent for resumed runs.
+    loss is that of a constant in the last three X-rays. Or a term with a weight
+    of 10 or more holds the balance, and the other has not become a tenth better
+    since the first 16 steps. Threshold: gradients of batches scatter by about a
+    third of their length (32 examples), so 1/30 is far below the noise. A large
+    share alone is no fault: a crossentropy outweighs a mild penalty, and
+    should. Silent for resumed runs.
     Told once.
     """
 
@@ -89,14 +92,18 @@ class DominantComponent:
         ratios = [each.ratio(a, b) for each in last]
         if min(ratios) >= least and idle and all(flat):
             return True
-        if not self._added(a) or len(flat) < XRAYS or not all(flat):
-            return False
-        mine = look.parts[a]
-        won = self._looks.seen[0].ratio(a, b) >= 3
-        won &= 0 < mine.last <= 0.1 * mine.first
-        return won or all(
+        balance = all(
             e.cosine(a, b) <= -0.8 and e.ratio(a, b) >= 0.3 for e in last
         )
+        mine = look.parts[a]
+        if least == _TERMS:
+            heavy = mine.weight >= _HEAVY and rest.last >= _IDLE * rest.first
+            return balance and idle and heavy
+        if not self._added(a) or len(flat) < XRAYS or not all(flat):
+            return False
+        won = self._looks.seen[0].ratio(a, b) >= 3
+        won &= 0 < mine.last <= 0.1 * mine.first
+        return won or balance
 
     def _least(self, look: Look, a: str, b: str) -> float:
         """From which ratio on `a` dominates `b`, 0 if it never does."""

@@ -135,6 +135,27 @@ def test_a_penalty_that_has_won(
 
 
 @pytest.mark.parametrize(
+    ("weight", "cosine", "fit", "told"),
+    [
+        (100.0, -0.95, IDLE, 1),
+        (100.0, -0.95, FALLS, 0),
+        (100.0, -0.3, IDLE, 0),
+        (2.0, -0.95, IDLE, 0),
+    ],
+)
+def test_a_heavy_term_that_holds_the_balance(
+    weight: float, cosine: float, fit: Any, told: int
+) -> None:
+    """Both gradients are of a size, and only one term got its way."""
+    parts = {
+        "loss/fit": (fit, 1.0, 1.0, np.nan),
+        "loss/spread": (0.01 * IDLE, 1.0, weight, np.nan),
+    }
+    found = _judge(DominantComponent(), parts, cosine)
+    assert [f.subject for f in found] == ["loss/spread"] * told
+
+
+@pytest.mark.parametrize(
     ("cosine", "losses", "gradient", "told"),
     [
         (-0.99, IDLE, 1.0, 1),
