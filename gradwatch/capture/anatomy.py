@@ -106,7 +106,7 @@ def _config(thing: Any) -> dict[str, Any]:
     """Class and configuration; a user's `get_config` may fail."""
     if thing is None:
         return {}
-    config: dict[str, Any] = {"class_name": type(thing).__name__}
+    config: dict[str, Any] = {"class_name": _own(type(thing))}
     with contextlib.suppress(Exception):
         config |= {k: _plain(v) for k, v in thing.get_config().items()}
     return config
@@ -130,4 +130,15 @@ def _plain(value: Any) -> Any:
         return _config(value)
     if isinstance(value, np.generic):
         return value.item()
-    return _name(value)
+    return _own(value)
+
+
+def _own(thing: Any) -> str:
+    """Name of a function or class; with its module if Keras has a loss so."""
+    name = _name(thing)
+    module = str(getattr(thing, "__module__", ""))
+    if module.split(".")[0] != "keras":
+        with contextlib.suppress(ValueError):
+            keras.losses.get(name)
+            return f"{module}.{name}"
+    return name

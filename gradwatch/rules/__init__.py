@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from gradwatch.interfaces import Rule
+from gradwatch.rules.components import (
+    ConflictingComponents,
+    DominantComponent,
+)
+from gradwatch.rules.constants import ConstantTarget
 from gradwatch.rules.depth import VanishingGradient
 from gradwatch.rules.divergence import (
     DivergingLoss,
@@ -20,7 +25,9 @@ from gradwatch.rules.nonfinite import (
     NonfiniteLoss,
     NonfiniteWeight,
 )
+from gradwatch.rules.outputs import OutputMismatch
 from gradwatch.rules.saturation import SaturatedUnits
+from gradwatch.rules.scales import UnscaledInput, UnscaledTarget
 from gradwatch.rules.spikes import GradientSpike, LossSpike
 from gradwatch.rules.stalls import (
     ConstantOutput,
@@ -29,8 +36,10 @@ from gradwatch.rules.stalls import (
     StalledLoss,
 )
 from gradwatch.rules.symmetry import SymmetricWeights
+from gradwatch.rules.targets import TargetMismatch
 from gradwatch.rules.units import DeadUnits
 from gradwatch.rules.updates import ClippingAlways, SkippedUpdates
+from gradwatch.rules.validation import Overfitting
 from gradwatch.rules.zeros import ZeroGradient
 
 __all__ = ["default_rules"]
@@ -63,7 +72,15 @@ def default_rules() -> list[Rule]:
         LossSpike(),
         LossFloor(),
         NegativeLoss(),
+        DominantComponent(),
+        ConflictingComponents(),
+        Overfitting(),
+        OutputMismatch(),
+        TargetMismatch(),
+        ConstantTarget(),
         ConstantOutput(),
+        UnscaledInput(),
+        UnscaledTarget(),
         NoReadings(),
         LostReadings(),
     ]

@@ -1,0 +1,109 @@
+"""Validation: does what is learned hold for data that was not trained on?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from gradwatch.records import Anatomy, Epoch, Finding, Record, Schema, Severity
+
+__all__ = ["Overfitting"]
+
+
+class Overfitting:
+    """The validation loss has turned while the training loss goes on falling.
+
+    Definition: with b the epoch of the lowest validation loss, at least five
+    epochs ago: in all of the last five the validation loss is above the lowest
+    one by more than three times the noise (median change from one epoch to the
+    next) and more than a fifth of what it had fallen before; in the last three
+    also by a quarter of it; and the training loss is below the validation loss
+    and has fallen by a tenth since b. Threshold: a crossentropy creeps up after
+    convergence, because answers become surer, while accuracy stays; a quarter
+    is more than that was in any healthy run that we know (13 %). With dropout
+    or other noise in training only, the training loss is above the validation
+    loss, and nothing is said. Told once in a fit.
+    """
+
+    name = "overfitting"
+    severity: Severity = "warning"
+    needs = ("loss",)
+    meaning = "Validation becomes worse while training becomes better."
+    advice = (
+        "Stop at the best epoch (`EarlyStopping` with "
+        "`restore_best_weights=True`); more data, augmentation, weight decay "
+        "or a smaller model help."
+    )
+    _LASTS = 5
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._epochs: list[tuple[int, int, float, float]] = []
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        if not isinstance(record, Epoch):
+            return
+        if self._epochs and record.epoch <= self._epochs[-1][0]:
+            self._forget()
+        losses = (
+            record.metrics.get("loss", math.nan),
+            record.validation.get("loss", math.nan),
+        )
+        if all(math.isfinite(loss) for loss in losses):
+            self._epochs.append((record.epoch, record.step, *losses))
+            if not self._told and len(self._epochs) > self._LASTS:
+                yield from self._judge()
+
+    def _judge(self) -> Iterator[Finding]:
+        table = np.array(self._epochs)
+        training, validation = table[:, 2], table[:, 3]
+        best = int(validation.argmin())
+        if best >= len(table) - self._LASTS:
+            return
+        lowest = validation[best]
+        rise = validation - lowest
+        noise = float(np.median(np.abs(np.diff(validation))))
+        fallen = float(validation[: best + 1].max() - lowest)
+        turned = rise[-self._LASTS :].min() > max(3 * noise, 0.2 * fallen)
+        turned &= rise[-3:].min() > 0.25 * abs(lowest)
+        learns = training[-1] < validation[-1]
+        learns &= training[best] - training[-1] >= 0.1 * abs(training[best])
+        if turned and learns:
+            self._told = True
+            yield self._finding(best)
+
+    def _finding(self, best: int) -> Finding:
+        rows = self._epochs
+        first, last = rows[best], rows[-1]
+        return Finding(
+            rule=self.name,
+            severity=self.severity,
+            subject="validation",
+            first_step=first[1],
+            last_step=last[1] - 1,
+            evidence={
+                "best_epoch": first[0],
+                "epoch": last[0],
+                "validation_loss_best": first[3],
+                "validation_loss": last[3],
+                "loss_at_best": first[2],
+                "loss": last[2],
+            },
+            causes=("data",),
+            message=(
+                f"The validation loss was lowest after epoch {first[0]} "
+                f"({first[3]:.4g}) and is {last[3]:.4g} after epoch {last[0]}, "
+                f"while the training loss fell from {first[2]:.4g} to "
+                f"{last[2]:.4g}."
+            ),
+            advice=self.advice,
+        )

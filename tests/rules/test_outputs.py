@@ -1,0 +1,176 @@
+"""Does the last layer fit? Synthetic X-rays of data and predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradwatch.capture.anatomy import anatomy as read_anatomy
+from gradwatch.records import Layer
+from gradwatch.rules.outputs import OutputMismatch
+from gradwatch.signals import Slot
+from tests.rules.fields import anatomy, judge, xray
+
+RANDOM = np.random.default_rng(0)
+BINARY = RANDOM.integers(0, 2, (32, 1))
+IDS = RANDOM.integers(0, 10, 64)
+NUMBERS = RANDOM.normal(size=(32, 1))
+LOGITS = {"class_name": "BinaryCrossentropy", "from_logits": True}
+SPARSE = {"class_name": "SparseCategoricalCrossentropy", "from_logits": True}
+
+
+def _softmax(x: Any) -> Any:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def _told(facts: Any, y: Any, p: Any, **values: float) -> Any:
+    known = {Slot(name): value for name, value in values.items()}
+    rows = [
+        xray(step, {"inputs": NUMBERS, "targets": y, "predictions": p}, known)
+        for step in (10, 20, 50)
+    ]
+    return judge(OutputMismatch(), facts, rows)
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "targets", "predictions", "says"),
+    [
+        ("binary_crossentropy", "softmax", BINARY, 1 + 0 * BINARY, "exactly 1"),
+        ("binary_crossentropy", "linear", BINARY, 2 * NUMBERS, "clips"),
+        ("sparse_categorical_crossentropy", "", IDS, 3 * NUMBERS, "clips"),
+        (LOGITS, "relu", BINARY, abs(NUMBERS), "below 0.5"),
+        ("mse", "sigmoid", 150 + 50 * NUMBERS, _sigmoid(NUMBERS), "[0, 1]"),
+        ("mae", "tanh", 5 + NUMBERS, np.tanh(NUMBERS), "[-1, 1]"),
+        ("huber", "relu", NUMBERS, np.maximum(NUMBERS, 0), "above 0"),
+    ],
+)
+def test_an_output_that_does_not_fit(
+    loss: Any, last: str, targets: Any, predictions: Any, says: str
+) -> None:
+    """It is told once, by the second X-ray, and names the last layer."""
+    (finding,) = _told(anatomy(loss, last), targets, predictions)
+    assert finding.subject == "m/output"
+    assert finding.last_step <= 20
+    assert says in finding.message
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "targets", "predictions"),
+    [
+        ("binary_crossentropy", "sigmoid", BINARY, _sigmoid(9 * NUMBERS)),
+        (LOGITS, "linear", BINARY, NUMBERS),
+        ("categorical_crossentropy", "exponential", BINARY, np.exp(NUMBERS)),
+        ("mse", "sigmoid", _sigmoid(NUMBERS), _sigmoid(NUMBERS)),
+        ("mse", "sigmoid", 1.1 * _sigmoid(NUMBERS), _sigmoid(NUMBERS)),
+        ("mse", "relu", abs(NUMBERS) - 0.1, np.maximum(NUMBERS, 0)),
+        ("mse", "linear", 150 + 50 * NUMBERS, NUMBERS),
+        ("hinge", "tanh", 2 * BINARY - 1, np.tanh(NUMBERS)),
+        ("poisson", "exponential", 9 * BINARY, np.exp(NUMBERS)),
+        ("my_loss", "tanh", 150 + 50 * NUMBERS, np.tanh(NUMBERS)),
+        (None, "tanh", 150 + 50 * NUMBERS, np.tanh(NUMBERS)),
+    ],
+)
+def test_an_output_that_fits(
+    loss: Any, last: str, targets: Any, predictions: Any
+) -> None:
+    """Silence, also about losses of the user's own."""
+    assert _told(anatomy(loss, last, 2), targets, predictions) == []
+
+
+def _losses(rows: Any, twice: bool) -> dict[str, float]:
+    """Losses of examples of ten classes from rows of probabilities."""
+    rows = _softmax(rows) if twice else rows
+    each = np.sort(-np.log(rows[np.arange(len(rows)), IDS]))
+    return {
+        "examples": 64.0,
+        "example_loss_median": float(each[32]),
+        "example_loss_max": float(each[-1]),
+    }
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 9999), st.sampled_from([0.5, 1.0, 3.0, 9.0]))
+def test_probabilities_taken_as_logits(seed: int, sure: float) -> None:
+    """Told where softmax is applied twice, not where Keras passes one by."""
+    random = np.random.default_rng(seed)
+    right = np.eye(10)[IDS] * sure
+    rows = _softmax(random.normal(size=(64, 10)) * 0.7 + right)
+    facts = anatomy(SPARSE, "softmax", 10)
+    (finding,) = _told(facts, IDS, rows, **_losses(rows, True))
+    assert "softmax" in finding.message
+    assert finding.last_step == 20
+    assert _told(facts, IDS, rows, **_losses(rows, False)) == []
+    few = _losses(rows, True) | {"examples": 8.0}
+    assert _told(facts, IDS, rows, **few) == []
+
+
+def test_a_sigmoid_twice() -> None:
+    """Three X-rays; one probability where a logit is expected."""
+    p = _sigmoid(4 * NUMBERS)
+    y = (NUMBERS > 0).astype(float)
+    each = np.sort((np.log1p(np.exp(p)) - y * p)[:, 0])
+    known = {"example_loss_median": each[16], "example_loss_max": each[-1]}
+    facts = anatomy(LOGITS, "sigmoid")
+    (finding,) = _told(facts, y, p, **known)
+    assert finding.last_step == 50
+    assert "sigmoid" in finding.message
+    each = np.sort(-np.log(np.where(y == 1, p, 1 - p))[:, 0])
+    known = {"example_loss_median": each[16], "example_loss_max": each[-1]}
+    assert _told(facts, y, p, **known) == []
+
+
+def test_one_unit_for_a_categorical_loss() -> None:
+    """Always 0; unless a reshape makes several classes of it."""
+    part = Slot("loss_component", "sparse_categorical_crossentropy")
+    fields = {"targets": 0 * IDS, "predictions": 0.5 + 0 * NUMBERS}
+    rows = [xray(10, fields, {part: 0.0})]
+    facts = anatomy("sparse_categorical_crossentropy", "sigmoid")
+    (finding,) = judge(OutputMismatch(), facts, rows)
+    assert "one unit" in finding.message
+    flat = Layer("m/flat", "Flatten", "")
+    reshaped = anatomy("sparse_categorical_crossentropy", "sigmoid")
+    object.__setattr__(reshaped, "layers", (*reshaped.layers, flat))
+    assert judge(OutputMismatch(), reshaped, rows) == []
+
+
+def test_the_output_of_several() -> None:
+    """With a list of losses each output has its own; names its layer."""
+    facts = anatomy(["mse", "binary_crossentropy"])
+    heads = (Layer("area", "Dense", ""), Layer("benign", "Dense", ""))
+    object.__setattr__(facts, "layers", (facts.layers[0], *heads))
+    fields = {
+        "targets/0": NUMBERS,
+        "targets/1": BINARY,
+        "predictions/0": NUMBERS,
+        "predictions/1": 2 * NUMBERS,
+    }
+    parts = [Slot("loss_component", f"{n}_loss") for n in ("area", "benign")]
+    rows = [xray(10, fields, dict.fromkeys(parts, 1.0))]
+    (finding,) = judge(OutputMismatch(), facts, rows)
+    assert finding.subject == "benign"
+    twins = {"a": "mse", "b": "binary_crossentropy"}
+    assert judge(OutputMismatch(), anatomy(twins), rows) == []
+
+
+def test_a_loss_that_is_only_named_like_one_of_keras() -> None:
+    """The Anatomy tells a function of the user's from Keras' own."""
+
+    def mse(y_true: Any, y_pred: Any) -> Any:
+        return keras.ops.mean(y_pred - y_true)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    named = []
+    for loss in (mse, keras.losses.mean_squared_error, "mse"):
+        model.compile("sgd", loss)
+        named.append(read_anatomy(model, 0, "").loss)
+    assert named == [f"{__name__}.mse", "mean_squared_error", "mse"]
