@@ -22,7 +22,7 @@ __all__ = ["DivergingLoss", "ExplodingGradient", "NegativeLoss"]
 
 _SCALES = ((4, 3, 100.0), (16, 4, 10.0), (64, 16, 3.0))
 _FASTER = ((4, 3, 1e4), (16, 4, 1e3), (64, 16, 100.0))
-_KEPT, _HALF = 56, 24
+_KEPT = 64
 _OVERFLOW = 1e15  # its square is near float32's largest number, 3e38
 
 
@@ -167,13 +167,16 @@ class ExplodingGradient:
 class NegativeLoss:
     """The loss falls below zero, ever faster: it has no bound below.
 
-    Definition: the loss is negative and the smallest of the last 3, 4 or 16
-    magnitudes is more than 100, 10 or 2 times the largest of all steps up to 4,
-    16 or 64 steps before; on the last scale, it also falls by at least a third
-    more than in as many steps before. Threshold: a likelihood of continuous
-    numbers may well be above 1, and its negative logarithm below 0; but near a
-    bound, progress slows down. What falls ever faster is no error, but a score
-    that is minimised instead of maximised, or an error with a minus. Told once.
+    Definition: the loss is negative; the smallest of the last 4 or 16
+    magnitudes is more than 10 or 2 times the largest of all steps up to 16 or
+    64 steps before; and the loss falls faster and faster: of the last falls,
+    each over 18 steps (between means of 8), each is a third larger than the one
+    before, and the last one by more than four standard errors of the noise; or
+    the same of the last two, over 6 steps (between means of 4), where each is
+    twice the one before. Threshold: a likelihood of continuous numbers may well
+    be above 1 and its negative logarithm below 0; but near a bound, progress
+    slows down. What falls ever faster is no error, but a score that is
+    minimised instead of maximised, or an error with a minus. Told once.
     """
 
     name = "negative_loss"
@@ -184,10 +187,10 @@ class NegativeLoss:
         "Look for a sign: a score or a log-likelihood has to be negated to "
         "become a loss, and targets must be in the range that the loss expects."
     )
-    _SCALES = ((4, 3, 100.0), (16, 4, 10.0), (64, 16, 2.0))
 
     def __init__(self) -> None:
-        self._climbing = Climbing(self._SCALES)
+        self._slow = Climbing(((64, 16, 2.0),))
+        self._fast = Climbing(((16, 4, 10.0),))
         self._recent = np.zeros(0)
         self._told = False
 
@@ -200,29 +203,18 @@ class NegativeLoss:
         if not isinstance(record, Block) or self._loss is None or self._told:
             return
         losses = record.values[:, self._loss].astype(float)
-        faster = (losses < 0) & self._faster(losses)
-        climb = self._climbing.look(record.steps, np.abs(losses), faster)
-        if climb is not None:
+        known = np.concatenate([np.full(_KEPT, np.nan), self._recent, losses])
+        self._recent = np.concatenate([self._recent, losses])[-_KEPT:]
+        slow = (losses < 0) & _faster(known, len(losses), 8, 18, 3, 1.33)
+        fast = (losses < 0) & _faster(known, len(losses), 4, 6, 2, 2.0)
+        climbs = (
+            self._slow.look(record.steps, np.abs(losses), slow),
+            self._fast.look(record.steps, np.abs(losses), fast),
+        )
+        seen = [climb for climb in climbs if climb is not None]
+        if seen:
             self._told = True
-            yield self._finding(climb)
-
-    def _faster(self, losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether the loss falls faster than before, at each new row."""
-        known = np.concatenate([self._recent, losses])
-        self._recent = known[-_KEPT:]
-        padded = np.concatenate([np.full(_KEPT, np.nan), known])
-        rows = np.lib.stride_tricks.sliding_window_view(padded, 8)
-        means = rows.mean(1)[-len(losses) - 2 * _HALF :] if len(losses) else []
-        now, middle, first = (
-            np.asarray(means)[2 * _HALF - back :][: len(losses)]
-            for back in (0, _HALF, 2 * _HALF)
-        )
-        # Of the first rows, too few are known to say.
-        known_all = np.isfinite(first)
-        slower: NDArray[np.bool_] = known_all & ~(
-            middle - now > 1.33 * (first - middle)
-        )
-        return ~slower
+            yield self._finding(min(seen, key=lambda climb: climb.step))
 
     def _finding(self, climb: Climb) -> Finding:
         return Finding(
@@ -239,6 +231,47 @@ class NegativeLoss:
             ),
             advice=self.advice,
         )
+
+
+def _faster(
+    known: NDArray[np.float64],
+    new: int,
+    width: int,
+    spacing: int,
+    falls: int,
+    factor: float,
+) -> NDArray[np.bool_]:
+    """Whether a series falls faster and faster.
+
+    Args:
+        known: float64 `[N]`, rows before the new ones, and these.
+        new: how many the new ones are.
+        width: rows of a mean.
+        spacing: rows from one mean to the next.
+        falls: how many are compared.
+        factor: how much larger than the one before each has to be.
+
+    Returns:
+        Bool `[new]`.
+    """
+    rows = len(known) - new + np.arange(new)
+    padded = np.concatenate([np.zeros(1), np.cumsum(np.nan_to_num(known))])
+    unknown = np.concatenate([np.zeros(1), np.cumsum(~np.isfinite(known))])
+    ends = rows[:, None] + 1 - spacing * np.arange(falls + 1)
+    means = (padded[ends] - padded[ends - width]) / width
+    last = means[:, 1:] - means[:, :-1]
+    noise = np.array([_noise(known[row - 2 * width : row + 1]) for row in rows])
+    seen = unknown[ends[:, 0]] == unknown[ends[:, -1] - width]
+    grows = (last[:, :-1] > factor * last[:, 1:]).all(1) & (last[:, 0] > 0)
+    sure = last[:, 0] - last[:, 1] > 4 * noise * np.sqrt(2 / width)
+    found: NDArray[np.bool_] = seen & grows & sure
+    return found
+
+
+def _noise(values: NDArray[np.float64]) -> float:
+    """Standard deviation of what scatters around a trend."""
+    steps = np.diff(values, 2)
+    return float(1.4826 * np.median(np.abs(steps - np.median(steps))) / 6**0.5)
 
 
 def _evidence(signal: str, climb: Climb) -> dict[str, Any]:

@@ -83,6 +83,11 @@ class _Moves:
         return _Move(row.step, ratios or {"": 0.0}, growth)
 
 
+def _worse(at: Standing) -> bool:
+    """Whether the loss is above the first, or no better than a constant's."""
+    return at.now > at.first or (at.gain < 0 and not at.falling())
+
+
 def _is_kernel(variable: Variable) -> bool:
     return variable.trainable and len(variable.shape) > 1 and variable.scale > 0
 
@@ -116,7 +121,7 @@ class UpdateTooLarge:
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
         for at, moves in self._moves.looks(record):
-            if self._told or len(moves) < 2 or not at.gain < 0:
+            if self._told or len(moves) < 2 or not _worse(at):
                 continue
             far = [self._far(move) for move in moves[-2:]]
             both = sorted(far[0] & far[1])

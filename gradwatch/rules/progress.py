@@ -33,8 +33,10 @@ class Standing:
         step: last step of the window.
         seen: steps so far.
         plan: steps after which the whole plan counts as over.
-        first: median loss of the first window.
-        now: mean of the medians of the last two.
+        first: loss before anything was learned: the mean of the first two, or
+            the median of the first window if this is higher.
+        now: median of the last quarter of the run, two windows at least.
+        newest: median of the last window.
         constant: loss of the best constant answer; NaN if not known.
         lowest: the lowest loss that the targets allow; NaN if not known.
         later: medians of the second half of the run so far, equally spaced.
@@ -49,6 +51,7 @@ class Standing:
     plan: int
     first: float
     now: float
+    newest: float
     constant: float
     lowest: float
     later: NDArray[np.float64]
@@ -119,7 +122,7 @@ class Progress:
         self._measured = bool(known) and not several
         self._windows.begin([*known, *(losses[part] for part in self._parts)])
         self._medians: list[NDArray[np.float32]] = []
-        self._last: list[NDArray[np.float32]] = []
+        self._first: NDArray[np.float32] | None = None
         self._spacing, self._waiting = _WINDOW, 0
         self._rows: list[Row] = []
         self._known: list[Row] = []
@@ -135,13 +138,13 @@ class Progress:
             step = int(window.steps[-1])
             while self._rows and self._rows[0].step <= step:
                 self._known = [*self._known, self._rows.pop(0)][-16:]
-            values = np.sort(window.values, 0)[len(window.steps) // 2]
-            self._keep(values)
+            if self._first is None:
+                self._first = window.values[:2].mean(0)
+            self._keep(np.sort(window.values, 0)[len(window.steps) // 2])
             yield self._standing(step)
 
     def _keep(self, median: NDArray[np.float32]) -> None:
         """Keeps at most 128 medians: of 16 steps, or of 32, 64, ..."""
-        self._last = [*self._last, median][-2:]
         self._waiting += _WINDOW
         if self._waiting < self._spacing:
             return
@@ -161,13 +164,17 @@ class Progress:
         known = np.isfinite(bounds).all(1)
         chosen = 1 + np.flatnonzero(known) if known.any() else [0]
         losses = np.array(self._medians, float)[:, chosen].sum(1)
+        latest = losses[-max(2, len(losses) // 4) :]
+        assert self._first is not None
+        start = float(self._first[chosen].sum())
         constant, lowest = bounds[known].sum(0) if known.any() else [np.nan] * 2
         return Standing(
             step=step,
             seen=self._seen,
             plan=self._plan,
-            first=float(losses[0]),
-            now=float(np.mean(self._last, 0)[chosen].sum()),
+            first=float(np.fmax(start, losses[0])),
+            now=float(np.median(latest)),
+            newest=float(losses[-1]),
             constant=float(constant),
             lowest=float(lowest),
             later=losses[len(losses) // 2 :],

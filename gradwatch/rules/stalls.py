@@ -19,7 +19,8 @@ _ALIKE = 0.1
 def _stalled(at: Standing) -> bool:
     """Three quarters of the plan are over, nothing is gained nor on its way."""
     late = at.seen >= max(_LEAST, 0.75 * at.plan)
-    return late and at.gain < _NOTHING and not at.falling()
+    nothing = max(at.gain, at.gain_at(at.newest)) < _NOTHING
+    return late and nothing and not at.falling()
 
 
 class StalledLoss:
@@ -191,7 +192,8 @@ class SlowLoss:
         for at in self._progress.stands(record):
             left = max(0, at.plan - at.seen)
             late = at.seen >= max(_LEAST, 0.5 * at.plan)
-            if self._told or not late or at.gain >= 0.2 or not at.falling():
+            most = max(at.gain, at.gain_at(at.newest))
+            if self._told or not late or most >= 0.2 or not at.falling():
                 continue
             slope = at.slope()
             end = at.now - slope * left
