@@ -177,6 +177,8 @@ def _followed(
 def _ends(tensor: Any, zero: bool) -> bool:
     """Whether no gradient reaches a float through what made a tensor of it."""
     operation = tensor.op
+    if not operation.inputs:  # what a function is called with
+        return False
     if not IsTrainable(tensor) or operation.type in _NONE:
         return True
     if zero and operation.type in _ZERO:

@@ -106,19 +106,31 @@ def layer_of(operation: Any, layers: Sequence[str]) -> str:
         layers: paths of the model's layers.
 
     Returns:
-        One of `layers`, `""` if its name's scopes match none.
+        One of `layers`, `""` if its name's scopes match none. A layer that is
+        called outside of its parents is known by the end of its path, if that
+        is no other one's.
     """
     scopes = operation.name.split("/")[:-1]
-    best, found = (0, 0, 0), ""
-    for path in layers:
-        names = path.split("/")
-        for end in range(len(names), len(scopes) + 1):
-            pairs = zip(names, scopes[end - len(names) : end])
+    ranks = {path: _rank(path.split("/"), scopes) for path in layers}
+    best = max(ranks.values(), default=())
+    found = [path for path, rank in ranks.items() if rank == best]
+    return found[0] if best and len(found) == 1 else ""
+
+
+def _rank(names: list[str], scopes: list[str]) -> tuple[int, ...]:
+    """How well scopes fit a layer's path, empty if they do not.
+
+    The whole path before a part of it, then what ends further inside.
+    """
+    best: tuple[int, ...] = ()
+    for length in range(1, len(names) + 1):
+        for end in range(length, len(scopes) + 1):
+            pairs = zip(names[-length:], scopes[end - length : end])
             alike = [_alike(name, scope) for name, scope in pairs]
-            rank = end, len(names), sum(alike)
-            if all(alike) and rank > best:
-                best, found = rank, path
-    return found
+            if all(alike):
+                rank = length == len(names), end, length, sum(alike)
+                best = max(best, rank)
+    return best
 
 
 def _alike(name: str, scope: str) -> int:

@@ -38,14 +38,13 @@ def advice(cut: Cut) -> str:
 
 def place(cut: Cut) -> str:
     """Returns operation, layer and source line, as far as they are known."""
-    known = [f"`{cut.operation}`"] if cut.operation else []
-    if cut.layer:
-        known.append(f"of layer {cut.layer}")
+    known = [f"in layer {cut.layer}"] if cut.layer else []
     if cut.file:
         line = f"{PurePath(cut.file).name}:{cut.line}"
         code = f": `{cut.code}`" if cut.code else ""
         known.append(f"in {cut.function} ({line}{code})")
-    return " ".join(known)
+    where = ", ".join(known)
+    return f"`{cut.operation}` {where}".strip() if cut.operation else where
 
 
 def reason(cut: Cut) -> str:

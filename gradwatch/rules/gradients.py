@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from gradwatch.records import (
     Anatomy,
@@ -77,7 +78,7 @@ class MissingGradient:
             evidence={
                 "missing": list(self._missing),
                 "trainable_variables": len(self._trainable),
-                "cuts": [asdict(cut) for cut in cuts],
+                "cuts": [_plain(cut) for cut in cuts],
             },
             causes=("loss_not_differentiable",) if everything else (),
             message=self._message(everything, cuts),
@@ -96,3 +97,7 @@ class MissingGradient:
             return f"No trainable variable has a gradient: {why}."
         why = "; ".join(parts) or which
         return f"No gradient reaches {some} trainable variables: {why}."
+
+
+def _plain(cut: Cut) -> dict[str, Any]:
+    return {**asdict(cut), "variables": list(cut.variables)}
