@@ -6,6 +6,7 @@ when an optimizer gets gradients, all this becomes one `Update`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from gradwatch.records import Cut
 from gradwatch.signals import Slot
 
 __all__ = ["Measure", "draws"]
+
+_log = logging.getLogger(__name__)
 
 _MEASURED = "variable_gradient_norm"
 _DRAWS = ("Random", "TruncatedNormal", "Multinomial")
@@ -100,26 +103,31 @@ class Measure:
         return self.tapes.rest(self._model.trainable_variables)
 
     def cuts(self, slots: Collection[Slot]) -> tuple[Cut, ...]:
-        """Returns why trainable variables without a slot have no gradient."""
+        """Returns why trainable variables without a slot have no gradient.
+
+        Empty if all have one, and if it cannot be found out.
+        """
         measured = {s.subject for s in slots if s.signal == _MEASURED}
         missing = [
             v
             for v in self._model.trainable_variables
             if self.name(v) not in measured and not self.tapes.rest([v])
         ]
-        if not missing:
+        try:
+            return tuple(self._cuts(missing)) if missing else ()
+        except Exception:
+            _log.debug("No cut was found", exc_info=True)
             return ()
-        found: list[Cut] = []
+
+    def _cuts(self, missing: Sequence[Any]) -> Iterator[Cut]:
         layers = list(map(layer_path, self._model._flatten_layers()))
         for targets, group in self.tapes.missed(missing):
-            handles = {
-                self.name(v): getattr(v, "_value", v).handle for v in group
-            }
+            values = {self.name(v): getattr(v, "_value", v) for v in group}
             if targets:
-                found += find_cuts(targets, handles, layers)
+                handles = {name: v.handle for name, v in values.items()}
+                yield from find_cuts(targets, handles, layers)
             else:
-                found.append(Cut("unasked", tuple(handles)))
-        return tuple(found)
+                yield Cut("unasked", tuple(values))
 
     def update(
         self,

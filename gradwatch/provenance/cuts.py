@@ -9,7 +9,6 @@ step that runs eagerly. Read in tensorflow 2.21: `python/ops/math_grad.py`,
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,8 +23,6 @@ from gradwatch.provenance.paths import Place, custom_gradient, sources
 from gradwatch.records import Cut, CutKind
 
 __all__ = ["find_cuts"]
-
-_log = logging.getLogger(__name__)
 
 _NONE = ("Ceil", "Floor", "FloorDiv", "Rint", "Round", "TruncateDiv")
 """Between floats, with a registered gradient that is always `None`."""
@@ -89,42 +86,34 @@ def find_cuts(
             derivative is zero everywhere count as well.
 
     Returns:
-        One Cut for each line and operation. Empty if anything fails.
+        One Cut for each line and operation.
+
+    Raises:
+        Exception: what TensorFlow's internals raise where they have changed.
     """
-    try:
-        return tuple(_merged(_cuts(targets, handles, layers, zero), handles))
-    except Exception:
-        _log.debug("No gradient path was found", exc_info=True)
-        return ()
-
-
-def _cuts(
-    targets: Sequence[Any],
-    handles: Mapping[str, Any],
-    layers: Sequence[str],
-    zero: bool,
-) -> Iterator[Cut]:
     targets = [t for t in targets if tf.is_symbolic_tensor(t)]
     if not targets:
-        return  # eagerly
+        return ()  # eagerly
     variables = _captured(targets[0].graph, handles)
-    names = {id(tensor): name for name, tensor in variables.items()}
+    left = {id(tensor): name for name, tensor in variables.items()}
     ends, seen, sure = _followed([Place(t) for t in targets], zero)
-    names = {id(tensor): name for name, tensor in variables.items()}
-    linked = {names.pop(i) for i, calls in seen if not calls and i in names}
+    linked = {left.pop(i) for i, calls in seen if not calls and i in left}
+    found = []
+    # What is computed from a value before what only looks at it.
     for end in sorted(ends, key=lambda end: not end.direct):
-        behind = [leaf for leaf in _leaves(end.inputs, seen) if leaf in names]
+        behind = [i for i in _leaves(end.inputs, seen) if i in left]
         if behind:
-            yield _cut(end, [names.pop(leaf) for leaf in behind], layers)
-    if zero:
-        return
-    reached = set(variables) - set(names.values())
+            found.append(_cut(end, [left.pop(i) for i in behind], layers))
+    unused = [n for n in handles if n not in variables or n in left.values()]
     before = max(t.op._id for t in targets)
-    for name in handles:
-        if name not in reached:
-            yield _use("unused", name, variables.get(name), before, layers)
-        elif sure and name in linked:
-            yield _use("unrecorded", name, variables[name], before, layers)
+    uses: dict[CutKind, list[str]] = {} if zero else {"unused": unused}
+    if sure and not zero:
+        uses["unrecorded"] = list(linked)
+    for kind, names in uses.items():
+        for name in names:
+            handle = variables.get(name)
+            found.append(_use(kind, name, handle, before, layers))
+    return tuple(_merged(found, handles))
 
 
 def _captured(graph: Any, handles: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +230,7 @@ def _at(operations: Sequence[Any], cut: Cut, layers: Sequence[str]) -> Cut:
     return replace(cut, layer=next(found, ""), **line._asdict())
 
 
-def _merged(cuts: Iterator[Cut], names: Iterable[str]) -> Iterator[Cut]:
+def _merged(cuts: Iterable[Cut], names: Iterable[str]) -> Iterator[Cut]:
     """Makes one of those that differ in their variables only."""
     found: dict[Cut, set[str]] = {}
     for cut in cuts:

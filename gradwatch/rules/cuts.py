@@ -8,6 +8,9 @@ from gradwatch.records import Cut, CutKind
 
 __all__ = ["advice", "place", "reason"]
 
+_LONG = 80
+"""So much of a source line is quoted; the evidence holds all of it."""
+
 _ADVICE: dict[CutKind, str] = {
     "argmax": "An index has no derivative. Use a smooth surrogate as the loss, "
     "cross-entropy for instance, and keep this one as a metric.",
@@ -41,7 +44,10 @@ def place(cut: Cut) -> str:
     known = [f"in layer {cut.layer}"] if cut.layer else []
     if cut.file:
         line = f"{PurePath(cut.file).name}:{cut.line}"
-        code = f": `{cut.code}`" if cut.code else ""
+        text = cut.code
+        if len(text) > _LONG:
+            text = f"{text[: _LONG - 3]}..."
+        code = f": `{text}`" if text else ""
         known.append(f"in {cut.function} ({line}{code})")
     where = ", ".join(known)
     return f"`{cut.operation}` {where}".strip() if cut.operation else where

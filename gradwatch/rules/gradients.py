@@ -86,17 +86,27 @@ class MissingGradient:
         )
 
     def _message(self, everything: bool, cuts: Sequence[Cut]) -> str:
-        some = f"{len(self._missing)} of {len(self._trainable)}"
         which = listed(self._missing)
-        parts = [f"{reason(c)} ({listed(c.variables)})" for c in cuts[:_CUTS]]
-        if len(cuts) > _CUTS:
-            parts.append(f"and {len(cuts) - _CUTS} more places")
+        why = _reasons(self._missing, cuts)
         if everything:
             none = f"the loss does not depend on any of them ({which})"
-            why = "; ".join(parts) or none
-            return f"No trainable variable has a gradient: {why}."
-        why = "; ".join(parts) or which
-        return f"No gradient reaches {some} trainable variables: {why}."
+            return f"No trainable variable has a gradient: {why or none}."
+        some = f"{len(self._missing)} of {len(self._trainable)}"
+        return (
+            f"No gradient reaches {some} trainable variables: {why or which}."
+        )
+
+
+def _reasons(missing: Sequence[str], cuts: Sequence[Cut]) -> str:
+    """Tells each cut with its variables, `""` if there is none."""
+    parts = [f"{reason(c)} ({listed(c.variables)})" for c in cuts[:_CUTS]]
+    if len(cuts) > _CUTS:
+        parts.append(f"and {len(cuts) - _CUTS} more places")
+    known = {name for cut in cuts for name in cut.variables}
+    rest = [name for name in missing if name not in known]
+    if cuts and rest:
+        parts.append(f"for {listed(rest)} no reason is known")
+    return "; ".join(parts)
 
 
 def _plain(cut: Cut) -> dict[str, Any]:

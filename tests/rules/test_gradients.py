@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -61,7 +62,6 @@ ARGMAX = Cut(
     "my_loss",
     "said = tf.argmax(p, -1)",
 )
-STOP = Cut("stop_gradient", ("v2", "v3"), "StopGradient", "net/detach")
 UNUSED = Cut(
     "unused", ("v3",), "", "net/idle", "net.py", 7, "call", "self.idle(x)"
 )
@@ -93,10 +93,25 @@ def test_several_cuts_are_told_apart() -> None:
     assert finding.advice.startswith("Remove it")
 
 
+def test_what_no_cut_explains_is_told() -> None:
+    """Variables are not passed over."""
+    (finding,) = _judge(8, 0, ARGMAX)
+    assert finding.message.endswith(
+        "(v0, v1); for v2, v3, v4, v5, v6 and 1 more no reason is known."
+    )
+
+
+def test_long_lines_are_shortened() -> None:
+    """A message quotes 80 characters of a line, the evidence holds all."""
+    (finding,) = _judge(2, 0, replace(ARGMAX, code="x" * 100))
+    assert f"`{'x' * 77}...`" in finding.message
+    assert finding.evidence["cuts"][0]["code"] == "x" * 100
+
+
 def test_many_cuts_are_counted() -> None:
     """Three are told in words."""
     cuts = [Cut("round", (f"v{i}",), "Round") for i in range(5)]
-    (finding,) = _judge(8, 3, *cuts)
+    (finding,) = _judge(5, 0, *cuts)
     assert finding.message.endswith("(v2); and 2 more places.")
     assert len(finding.evidence["cuts"]) == 5
 
