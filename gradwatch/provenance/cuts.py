@@ -108,7 +108,7 @@ def find_cuts(
     before = max(t.op._id for t in targets)
     uses: dict[CutKind, list[str]] = {} if zero else {"unused": unused}
     if sure and not zero:
-        uses["unrecorded"] = list(linked)
+        uses["unrecorded"] = [name for name in handles if name in linked]
     for kind, names in uses.items():
         for name in names:
             handle = variables.get(name)
