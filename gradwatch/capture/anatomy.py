@@ -51,7 +51,7 @@ def activation(layer: Any) -> str:
 
 
 def anatomy(
-    model: Any, planned_steps: int, resumed_from: str, cuts: Sequence[Cut]
+    model: Any, planned_steps: int, resumed_from: str, cuts: Sequence[Cut] = ()
 ) -> Anatomy:
     """Returns the facts about `model` as it stands now.
 
