@@ -1,4 +1,4 @@
-"""What flows through gradwatch: identity, anatomy, schema and records.
+"""What flows through gradwatch: identity, schema and records.
 
 Frozen data only; numpy and the standard library. Everything here but a Block
 can be written as JSON (`strict_json.py`).
@@ -15,12 +15,15 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gradwatch.facts import Anatomy, Cut, CutKind, Layer, Variable
 from gradwatch.signals import SIGNALS, Slot
 
 __all__ = [
     "Anatomy",
     "Beat",
     "Block",
+    "Cut",
+    "CutKind",
     "Epoch",
     "Finding",
     "Layer",
@@ -57,68 +60,6 @@ class Run:
     host: str
     versions: Mapping[str, str]
     labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A variable of the model.
-
-    Attributes:
-        path: Keras' path (`dense/kernel`).
-        shape: its static shape.
-        dtype: its dtype's name.
-        trainable: whether the optimizer may change it.
-        scale: root mean square of its entries at install; NaN when unknown.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    trainable: bool
-    scale: float
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A layer of the model, in the order in which Keras lists them.
-
-    Attributes:
-        path: Keras' path of the layer.
-        kind: its class's name.
-        activation: name of its activation, `""` where it has none.
-    """
-
-    path: str
-    kind: str
-    activation: str
-
-
-@dataclass(frozen=True, slots=True)
-class Anatomy:
-    """Frozen facts about the model: all that a Rule knows about it.
-
-    Attributes:
-        model: the model's name.
-        layers: in call order as far as Keras tells it.
-        variables: all variables, trainable or not.
-        loss: configuration of the compiled loss (plain data).
-        metrics: names of the compiled metrics.
-        optimizer: the optimizer's configuration, `class_name` among it.
-        planned_steps: training batches planned in this fit; 0 = unknown.
-        mode: how the step runs (`jit_compile`, `run_eagerly`,
-            `steps_per_execution`).
-        resumed_from: id of the run that this one goes on from, `""` if none.
-    """
-
-    model: str = ""
-    layers: tuple[Layer, ...] = ()
-    variables: tuple[Variable, ...] = ()
-    loss: Any = None
-    metrics: tuple[str, ...] = ()
-    optimizer: Mapping[str, Any] = field(default_factory=dict)
-    planned_steps: int = 0
-    mode: Mapping[str, Any] = field(default_factory=dict)
-    resumed_from: str = ""
 
 
 @dataclass(frozen=True)

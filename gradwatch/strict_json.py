@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwatch.records import Anatomy, Epoch, Layer, Schema, Variable
+from gradwatch.records import Anatomy, Cut, Epoch, Layer, Schema, Variable
 from gradwatch.signals import Slot
 
 __all__ = ["dumps", "read_anatomy", "read_epoch", "read_schema"]
@@ -26,15 +26,20 @@ def dumps(value: object) -> str:
 
 
 def read_anatomy(data: Mapping[str, Any]) -> Anatomy:
-    """Reads back an Anatomy."""
+    """Reads back an Anatomy; older ones have no cuts."""
     variables = (
         {**v, "shape": tuple(v["shape"]), "scale": float(v["scale"])}
         for v in data["variables"]
+    )
+    cuts = (
+        {**cut, "variables": tuple(cut["variables"])}
+        for cut in data.get("cuts", ())
     )
     facts = {
         "layers": tuple(Layer(**layer) for layer in data["layers"]),
         "variables": tuple(Variable(**v) for v in variables),
         "metrics": tuple(data["metrics"]),
+        "cuts": tuple(Cut(**cut) for cut in cuts),
     }
     return Anatomy(**{**data, **facts})
 

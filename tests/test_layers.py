@@ -11,10 +11,10 @@ ROOT = Path(gradwatch.__file__).parent
 
 LAYERS = (
     ("catalogue",),
-    ("signals",),
+    ("signals", "facts"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
-    ("components",),
+    ("components", "provenance"),
     (
         "arguments",
         "epochs",
@@ -38,6 +38,7 @@ LAYERS = (
 FORBIDDEN = {
     "rules": {"keras", "tensorflow", "tensorboard", "prometheus_client"},
     "service": {"keras", "tensorflow", "tensorboard"},
+    "provenance": {"tensorboard", "prometheus_client", "typer", "rich"},
     "capture": {"tensorboard", "prometheus_client", "typer", "rich"},
 }
 HEIGHT = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -7,14 +7,14 @@ Read in Keras 3.15.1: `layers/layer.py` (_flatten_layers, variables),
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gradwatch.records import Anatomy, Layer, Variable
+from gradwatch.records import Anatomy, Cut, Layer, Variable
 
 __all__ = ["activation", "anatomy", "key", "layer_path", "subjects"]
 
@@ -50,13 +50,16 @@ def activation(layer: Any) -> str:
     return _name(getattr(layer, "activation", None))
 
 
-def anatomy(model: Any, planned_steps: int, resumed_from: str) -> Anatomy:
+def anatomy(
+    model: Any, planned_steps: int, resumed_from: str, cuts: Sequence[Cut] = ()
+) -> Anatomy:
     """Returns the facts about `model` as it stands now.
 
     Args:
         model: a compiled `keras.Model`, built or not.
         planned_steps: training batches planned in this fit; 0 = unknown.
         resumed_from: id of the run that this one goes on from.
+        cuts: why variables have no gradient.
     """
     names = subjects(model)
     return Anatomy(
@@ -89,6 +92,7 @@ def anatomy(model: Any, planned_steps: int, resumed_from: str) -> Anatomy:
             "steps_per_execution": model.steps_per_execution,
         },
         resumed_from=resumed_from,
+        cuts=tuple(cuts),
     )
 
 

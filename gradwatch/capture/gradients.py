@@ -8,7 +8,7 @@ gave for the same variables. Read in tensorflow 2.21:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -25,12 +25,14 @@ class _Call(NamedTuple):
     Attributes:
         targets: the tensors that were differentiated.
         gradients: `key` of a source -> its gradient.
+        missing: `key` of the sources that have none.
         outermost: whether no other tape recorded the call, as it would for
             a gradient penalty or a second derivative.
     """
 
     targets: list[Any]
     gradients: dict[int, Any]
+    missing: frozenset[int]
     outermost: bool
 
 
@@ -56,10 +58,14 @@ class Tapes:
 
     def add(self, target: Any, sources: Any, gradients: Any) -> None:
         """Takes the arguments and the result of a call, just after it."""
-        pairs = zip(tf.nest.flatten(sources), tf.nest.flatten(gradients))
-        given = {key(s): g for s, g in pairs if g is not None}
+        found = dict(
+            zip(map(key, tf.nest.flatten(sources)), tf.nest.flatten(gradients))
+        )
+        given = {source: g for source, g in found.items() if g is not None}
+        missing = frozenset(found.keys() - given.keys())
         alone = bool(pywrap_tfe.TFE_Py_TapeSetIsEmpty())
-        self._calls.append(_Call(tf.nest.flatten(target), given, alone))
+        targets = tf.nest.flatten(target)
+        self._calls.append(_Call(targets, given, missing, alone))
 
     def take(self, variables: Sequence[Any], got: Sequence[Any]) -> Taken:
         """Returns what the tapes gave for `variables`, and forgets it.
@@ -91,6 +97,24 @@ class Tapes:
         pairs = zip(gradients, got, strict=True)
         changed = any(g is not None and g is not given for given, g in pairs)
         return Taken(gradients, list(targets.values()), changed)
+
+    def missed(
+        self, variables: Sequence[Any]
+    ) -> Iterator[tuple[list[Any], list[Any]]]:
+        """Yields targets, and those of `variables` that none of them has.
+
+        Variables that no tape was asked for come with no target.
+        """
+        groups: dict[tuple[int, ...], list[Any]] = {}
+        for variable in variables if self._calls else ():
+            known = [
+                i
+                for i, c in enumerate(self._calls)
+                if key(variable) in c.missing
+            ]
+            groups.setdefault(tuple(known), []).append(variable)
+        for calls, group in groups.items():
+            yield [t for i in calls for t in self._calls[i].targets], group
 
     def rest(self, variables: Sequence[Any]) -> list[Any]:
         """Returns those of `variables` that have gradients nobody took."""

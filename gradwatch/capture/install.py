@@ -292,5 +292,6 @@ class Capture:
 
     def _tell_opened(self) -> None:
         with tf.init_scope():  # the weights have values outside of the trace
-            facts = anatomy(self.model, self._planned_steps, self._resumed_from)
+            planned, before = self._planned_steps, self._resumed_from
+            facts = anatomy(self.model, planned, before, self._step.cuts)
         self._watcher.opened(facts, self._readout.schema)

@@ -6,7 +6,8 @@ when an optimizer gets gradients, all this becomes one `Update`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from gradwatch.capture import optimizer as rule
 from gradwatch.capture import replicas
-from gradwatch.capture.anatomy import key, subjects
+from gradwatch.capture.anatomy import key, layer_path, subjects
 from gradwatch.capture.attributes import Hook
 from gradwatch.capture.gradients import Tapes
 from gradwatch.capture.losses import Ledger
@@ -22,10 +23,15 @@ from gradwatch.capture.shares import Share, blamed, judge_all
 from gradwatch.capture.updates import Update
 from gradwatch.capture.verdict import HEAD, Step, dense
 from gradwatch.capture.xray import Picture, Probes
+from gradwatch.provenance import find_cuts
+from gradwatch.records import Cut
 from gradwatch.signals import Slot
 
 __all__ = ["Measure", "draws"]
 
+_log = logging.getLogger(__name__)
+
+_MEASURED = "variable_gradient_norm"
 _DRAWS = ("Random", "TruncatedNormal", "Multinomial")
 
 
@@ -95,6 +101,33 @@ class Measure:
     def own(self) -> list[Any]:
         """Returns the model's weights whose gradients no optimizer took."""
         return self.tapes.rest(self._model.trainable_variables)
+
+    def cuts(self, slots: Collection[Slot]) -> tuple[Cut, ...]:
+        """Returns why trainable variables without a slot have no gradient.
+
+        Empty if all have one, and if it cannot be found out.
+        """
+        measured = {s.subject for s in slots if s.signal == _MEASURED}
+        missing = [
+            v
+            for v in self._model.trainable_variables
+            if self.name(v) not in measured and not self.tapes.rest([v])
+        ]
+        try:
+            return tuple(self._cuts(missing)) if missing else ()
+        except Exception:
+            _log.debug("No cut was found", exc_info=True)
+            return ()
+
+    def _cuts(self, missing: Sequence[Any]) -> Iterator[Cut]:
+        layers = list(map(layer_path, self._model._flatten_layers()))
+        for targets, group in self.tapes.missed(missing):
+            values = {self.name(v): getattr(v, "_value", v) for v in group}
+            if targets:
+                handles = {name: v.handle for name, v in values.items()}
+                yield from find_cuts(targets, handles, layers)
+            else:
+                yield Cut("unasked", tuple(values))
 
     def update(
         self,
@@ -191,7 +224,7 @@ def _slots(
 ) -> tuple[Slot, ...]:
     """Returns what the values of an update's verdict are."""
     slots = [*map(Slot, HEAD), *told]
-    slots += [Slot("variable_gradient_norm", name) for name in weights]
+    slots += [Slot(_MEASURED, name) for name in weights]
     slots += [Slot("variable_nonfinite", name) for name in state]
     return (*slots, *blamed())
 

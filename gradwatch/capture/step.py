@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -24,6 +24,7 @@ from gradwatch.capture.trace import Trace
 from gradwatch.capture.variables import own_variable
 from gradwatch.capture.wait import Wait
 from gradwatch.errors import GradWatchError, expected
+from gradwatch.records import Cut
 from gradwatch.signals import Slot
 
 __all__ = ["WatchedStep", "outputs_and_counters"]
@@ -65,6 +66,7 @@ class WatchedStep:
             trace, too late to be read at its start. The next trace does.
         wait: how long the step has waited for its batch.
         album: takes X-rays, `None` where there are none.
+        cuts: why variables have no gradient, as the first trace tells.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class WatchedStep:
         self.wait = Wait()
         self.late: list[Any] = []
         self.album: Album | None = None
+        self.cuts: tuple[Cut, ...] = ()
         self._opened = opened
         self._slots: tuple[Slot, ...] = ()
         self._said: set[str] = set()
@@ -148,7 +151,11 @@ class WatchedStep:
         return outputs
 
     def row(
-        self, slots: tuple[Slot, ...], values: Any, fields: Mapping[str, Any]
+        self,
+        slots: tuple[Slot, ...],
+        values: Any,
+        fields: Mapping[str, Any],
+        cuts: Callable[[Collection[Slot]], tuple[Cut, ...]],
     ) -> Any:
         """Returns `values` in the order of the first trace.
 
@@ -156,12 +163,14 @@ class WatchedStep:
             slots: what this trace measures; the first one's open the ring.
             values: float32 `[len(slots)]`.
             fields: what the loss was computed from: name -> tensors.
+            cuts: tells why variables have no gradient, from the slots.
 
         Returns:
             float32 `[K]`, NaN where this trace lacks a slot.
         """
         if not self._slots:
             self._slots = slots
+            self.cuts = cuts(slots)
             self._opened(slots, fields)
         if slots == self._slots:
             return values

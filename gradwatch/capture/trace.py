@@ -9,7 +9,7 @@ Keras 3.15.1: `trainers/trainer.py` (compute_loss, compute_metrics),
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ from gradwatch.capture.updates import Update, outcome, reading, with_state
 from gradwatch.capture.verdict import HEAD
 from gradwatch.capture.wait import Wait
 from gradwatch.capture.xray import Picture, Probes
+from gradwatch.records import Cut
 from gradwatch.signals import Slot
 
 __all__ = ["Trace", "Traced"]
@@ -55,7 +56,11 @@ class Traced(Protocol):
     wait: Wait
 
     def row(
-        self, slots: tuple[Slot, ...], values: Any, fields: Mapping[str, Any]
+        self,
+        slots: tuple[Slot, ...],
+        values: Any,
+        fields: Mapping[str, Any],
+        cuts: Callable[[Collection[Slot]], tuple[Cut, ...]],
     ) -> Any:
         """`values` of `slots` in the order of the first trace."""
 
@@ -226,7 +231,9 @@ class Trace:
         """Returns the row of the step, `None` in replicas but the first."""
         if not self._first:
             return None
-        return self._step.row(slots, values, self._measure.ledger.fields)
+        measure = self._measure
+        fields = measure.ledger.fields
+        return self._step.row(slots, values, fields, measure.cuts)
 
     def _picture(self) -> Picture:
         """What the X-ray has measured; a probe that fails leaves it empty."""

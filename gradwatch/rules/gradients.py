@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from gradwatch.records import (
     Anatomy,
     Block,
+    Cut,
     Finding,
     Record,
     Schema,
     Severity,
 )
+from gradwatch.rules.cuts import advice, reason
 from gradwatch.rules.wording import listed
 
 __all__ = ["MissingGradient"]
+
+_CUTS = 3
+"""So many are told in words; the evidence holds all."""
 
 
 class MissingGradient:
@@ -23,6 +30,9 @@ class MissingGradient:
     Definition: the variable is trainable, and the trace gave it no gradient
     (`None`), so no step can ever change it. Known from the trace, before the
     first step; it survives the error that Keras raises when all are missing.
+    Where the graph of the step shows it, the finding names the operation and
+    the line that cut the way from the variables to the loss; of a step that
+    runs eagerly nothing is known.
     Threshold: none. Critical if all variables are concerned, else warning.
     """
 
@@ -43,6 +53,7 @@ class MissingGradient:
         """See `Rule`."""
         self._step = schema.first_step
         self._trainable = [v.path for v in anatomy.variables if v.trainable]
+        self._cuts = anatomy.cuts
         measured = schema.columns("variable_gradient_norm")
         self._missing = [
             path
@@ -56,8 +67,8 @@ class MissingGradient:
             return
         self._told |= set(self._missing)
         everything = len(self._missing) == len(self._trainable)
-        which = listed(self._missing)
-        some = f"{len(self._missing)} of {len(self._trainable)}"
+        # Those that explain most of them first.
+        cuts = sorted(self._cuts, key=lambda cut: -len(cut.variables))
         yield Finding(
             rule=self.name,
             severity="critical" if everything else "warning",
@@ -67,13 +78,36 @@ class MissingGradient:
             evidence={
                 "missing": list(self._missing),
                 "trainable_variables": len(self._trainable),
+                "cuts": [_plain(cut) for cut in cuts],
             },
             causes=("loss_not_differentiable",) if everything else (),
-            message=(
-                "No trainable variable has a gradient: the loss does not "
-                f"depend on any of them ({which})."
-                if everything
-                else f"No gradient reaches {some} trainable variables: {which}."
-            ),
-            advice=self.advice,
+            message=self._message(everything, cuts),
+            advice=advice(cuts[0]) if cuts else self.advice,
         )
+
+    def _message(self, everything: bool, cuts: Sequence[Cut]) -> str:
+        which = listed(self._missing)
+        why = _reasons(self._missing, cuts)
+        if everything:
+            none = f"the loss does not depend on any of them ({which})"
+            return f"No trainable variable has a gradient: {why or none}."
+        some = f"{len(self._missing)} of {len(self._trainable)}"
+        return (
+            f"No gradient reaches {some} trainable variables: {why or which}."
+        )
+
+
+def _reasons(missing: Sequence[str], cuts: Sequence[Cut]) -> str:
+    """Tells each cut with its variables, `""` if there is none."""
+    parts = [f"{reason(c)} ({listed(c.variables)})" for c in cuts[:_CUTS]]
+    if len(cuts) > _CUTS:
+        parts.append(f"and {len(cuts) - _CUTS} more places")
+    known = {name for cut in cuts for name in cut.variables}
+    rest = [name for name in missing if name not in known]
+    if cuts and rest:
+        parts.append(f"for {listed(rest)} no reason is known")
+    return "; ".join(parts)
+
+
+def _plain(cut: Cut) -> dict[str, Any]:
+    return {**asdict(cut), "variables": list(cut.variables)}

@@ -407,3 +407,20 @@ def test_each_replica_clips_its_own(option: str, tmp_path: Path) -> None:
     factor = recorder.column("clip_factor")[0]
     assert factor == pytest.approx(after / before, 1e-5)
     assert factor < 0.9
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_the_cut_of_a_gradient_is_found(tmp_path: Path) -> None:
+    """The first replica's graph tells what keeps variables from a gradient."""
+    with _mirrored().scope():
+        code = keras.layers.Dense(6, name="code")
+        detach = keras.layers.Lambda(keras.ops.stop_gradient, name="detach")
+        stack = [keras.Input((8,)), code, detach, keras.layers.Dense(1)]
+        model = keras.Sequential(stack, name="net")
+        model.compile("sgd", "mse")
+    watch, _ = _watched(tmp_path)
+    _fit(model, watch, rows=32)
+    (finding,) = watch.findings
+    (cut,) = finding.evidence["cuts"]
+    assert (cut["kind"], cut["layer"]) == ("stop_gradient", "net/detach")
+    assert cut["variables"] == ["net/code/kernel", "net/code/bias"]
