@@ -55,9 +55,10 @@ COMPILED = (
     "clipnorm",
     "accumulation_clipped",
     "loss_scale_clipped",
+    "loss_scale_factor",
     "schedule_decay_ema",
 )
-"""Of the above, those that have under XLA all that the others have."""
+"""What all of them do; `test_clip_factor_is_that_of_keras` has `clipvalue`."""
 
 
 def _model(make: Callable[[], Any], mode: Mode) -> Any:

@@ -179,7 +179,6 @@ def _trained(model: str, optimizer: str, path: Path | None, **mode: Any) -> Any:
         ("float16", "adam", 1),
         ("bfloat16", "clipnorm", 1),
         ("words", "global_clipnorm", 1),
-        ("words", "accumulation", 1),
         ("extra", "clipvalue", 1),
         ("outputs", "clipnorm", 1),
         ("recurrent", "adam", 1),
