@@ -38,7 +38,7 @@ debian:
 		{ echo "Install these Debian packages first:$$missing"; exit 1; }
 
 test: $(READY) debian
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# XLA takes most of its time for machine code that then runs a few steps.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 class Demo(NamedTuple):

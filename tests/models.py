@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 BATCH = 32
+ROWS = 520
+"""16 batches of 32 and a partial one of 8: the step knows no batch size."""
+
+WHOLE = 512
+"""Whole batches only: for a partial one XLA compiles the step again."""
 
 
 class Mode(NamedTuple):
@@ -33,16 +38,15 @@ MODES = (
     Mode(jit_compile=True, steps_per_execution=32),
     Mode(run_eagerly=True),
 )
+SOME = (GRAPH, MODES[3], MODES[4])
+"""One of each: XLA's is also the one with a loop around the step."""
 
 
-def data(rows: int = 520) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Returns float32 `[rows, 8]` and class ids `[rows]`, the same each time.
-
-    520 rows are 16 batches of 32 and a partial one of 8.
-    """
+def data(rows: int = ROWS) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Returns float32 `[rows, 8]` and class ids `[rows]`, the first of 520."""
     random = np.random.default_rng(0)
-    x = random.normal(size=(rows, 8)).astype(np.float32)
-    return x, random.integers(0, 3, rows)
+    x = random.normal(size=(ROWS, 8)).astype(np.float32)
+    return x[:rows], random.integers(0, 3, ROWS)[:rows]
 
 
 def classifier(
@@ -91,15 +95,15 @@ def assert_same(left: Any, right: Any) -> None:
         np.testing.assert_array_equal(a, b, err_msg=path)
 
 
-def batches(rows: int = 520) -> Iterator[tuple[Any, Any]]:
+def batches(rows: int = ROWS) -> Iterator[tuple[Any, Any]]:
     """Yields the batches of `data()` in order."""
     x, y = data(rows)
     for first in range(0, rows, BATCH):
         yield x[first : first + BATCH], y[first : first + BATCH]
 
 
-def fit(model: Any, *callbacks: Any, **options: Any) -> Any:
+def fit(model: Any, *callbacks: Any, rows: int = ROWS, **options: Any) -> Any:
     """Trains one quiet epoch on `data()`, in order, unless `options` differ."""
-    x, y = data()
+    x, y = data(rows)
     kept = {"verbose": 0, "shuffle": False, "batch_size": BATCH, **options}
     return model.fit(x, y, callbacks=[*callbacks], **kept)

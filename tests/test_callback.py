@@ -19,9 +19,13 @@ import tensorflow as tf
 from gradwatch import GradWatch, GradWatchError, UnsupportedError
 from tests.models import GRAPH, Mode, classifier, data
 
+STEPS = 8
+ROWS = 7 * 32 + 8
+"""Ends before the first X-ray: to trace it costs more than the rest."""
 
-def _fit(model: Any, *callbacks: Any, **options: Any) -> Any:
-    x, y = data()
+
+def _fit(model: Any, *callbacks: Any, rows: int = ROWS, **options: Any) -> Any:
+    x, y = data(rows)
     kept = {"verbose": 0, "batch_size": 32, **options}
     return model.fit(x, y, callbacks=[*callbacks], **kept)
 
@@ -71,7 +75,7 @@ def test_the_model_is_as_before(tmp_path: Path) -> None:
     look = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda *_: seen.update(f=watched.train_function)
     )
-    _fit(watched, GradWatch(tmp_path / "runs"), look)
+    _fit(watched, GradWatch(tmp_path / "runs"), look, rows=520)  # X-rays
     _fit(plain)
     assert "Tap" in repr(seen["f"])
     assert _traces_of_us(watched) == []
@@ -82,7 +86,7 @@ def test_the_model_is_as_before(tmp_path: Path) -> None:
     assert watched.train_function is original
     watched.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    x, _ = data()
+    x, _ = data(ROWS)
     np.testing.assert_array_equal(
         watched.predict(x, verbose=0), again.predict(x, verbose=0)
     )
@@ -146,7 +150,7 @@ def test_an_exception_elsewhere_is_healed(
     assert _traces_of_us(model) == []
     assert first.state["phase"] == "failed"
     if watched:
-        assert second.state["steps"] == 17
+        assert second.state["steps"] == STEPS
     for a, b in zip(model.weights, plain.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -166,7 +170,7 @@ def test_the_same_object_after_a_dead_fit(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         _fit(model, watch, Fails("on_epoch_end", KeyError()))
     _fit(model, watch)
-    assert watch.state["steps"] == 34
+    assert watch.state["steps"] == 2 * STEPS
     assert watch.state["phase"] == "finished"
 
 
@@ -221,8 +225,8 @@ def test_logdir_below_a_file(
     watch = GradWatch(tmp_path / "file" / "runs")
     model = classifier()
     _fit(model, watch)
-    assert int(model.optimizer.iterations) == 17
-    assert watch.state["steps"] == 17
+    assert int(model.optimizer.iterations) == STEPS
+    assert watch.state["steps"] == STEPS
     warnings = [r for r in caplog.records if r.levelname == "WARNING"]
     assert len(warnings) == 1
     assert "nothing is recorded" in warnings[0].getMessage()
@@ -324,10 +328,11 @@ def test_metrics_of_this_process(
     assert "gradwatch_run_state" in pages[0]
     assert watch.run is not None
     run = watch.run.id
-    assert f'gradwatch_steps_total{{rank="0",run="{run}"}} 17.0' in pages[1]
-    assert (
-        f'gradwatch_run_state{{run="{run}",state="finished"}} 1.0' in pages[1]
-    )
+    for said in (
+        f'gradwatch_steps_total{{rank="0",run="{run}"}} {STEPS}.0',
+        f'gradwatch_run_state{{run="{run}",state="finished"}} 1.0',
+    ):
+        assert said in pages[1]
 
 
 def test_a_port_that_is_taken(
@@ -365,7 +370,7 @@ def test_two_fits_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(120)
     assert errors == []
-    assert [w.state["steps"] for w in watches] == [51, 68]
+    assert [w.state["steps"] for w in watches] == [3 * STEPS, 4 * STEPS]
     assert [w.findings for w in watches] == [[], []]
     assert [_traces_of_us(m) for m in models] == [[], []]
 
@@ -404,12 +409,12 @@ def test_some_missing_gradients(tmp_path: Path) -> None:
     model = keras.Sequential(layers, name="net")
     model.compile("sgd", "mse")
     watch = GradWatch(tmp_path)
-    x, _ = data()
+    x, _ = data(ROWS)
     model.fit(x, np.ones((len(x), 3)), verbose=0, callbacks=[watch])
     (finding,) = watch.findings
     assert (finding.severity, finding.subject) == ("warning", "net/idle/w")
     assert finding.first_step == 0
-    assert watch.state["steps"] == 17
+    assert watch.state["steps"] == STEPS
 
 
 def test_a_replaced_train_function_is_told(tmp_path: Path) -> None:
@@ -448,7 +453,12 @@ def test_own_faults_do_not_stop_training(
 def test_validation_and_epochs(tmp_path: Path) -> None:
     """Validation loss and metrics are kept, the run's story is told."""
     watch = GradWatch(tmp_path, name="story")
-    history = _fit(classifier(), watch, epochs=2, validation_split=0.25).history
+    options: dict[str, Any] = {
+        "rows": 128,
+        "epochs": 2,
+        "validation_split": 0.25,
+    }
+    history = _fit(classifier(), watch, **options).history
     newest = {(s, n): v for s, n, v in watch.state["values"]}
     got = newest["validation_loss", ""]
     assert got == pytest.approx(history["val_loss"][-1])
@@ -458,7 +468,7 @@ def test_validation_and_epochs(tmp_path: Path) -> None:
     assert newest["metric", "accuracy"] == pytest.approx(
         history["accuracy"][-1]
     )
-    assert "finished after 26 of 26 steps" in watch.summary()
+    assert "finished after 6 of 6 steps" in watch.summary()
     assert "no findings" in watch.summary()
 
 
@@ -466,7 +476,7 @@ def test_no_threads_are_left(tmp_path: Path) -> None:
     """After each fit all threads of the watcher are gone."""
     before = threading.active_count()
     watch = GradWatch(tmp_path)
-    for _ in range(3):
+    for _ in range(2):  # the second has X-rays
         _fit(classifier(), watch)
         assert threading.active_count() <= before
     gc.collect()
@@ -504,7 +514,7 @@ class Branches(keras.Model):
 @pytest.mark.filterwarnings("ignore:`build..` was called on layer 'branches")
 def test_branches_of_a_lazy_model(tmp_path: Path) -> None:
     """Layers are built as the train step builds them, and no others."""
-    x, _ = data()
+    x, _ = data()  # with X-rays
     target = np.ones((len(x), 3))
     models = []
     for callbacks in ([], [GradWatch(tmp_path)]):
@@ -530,7 +540,7 @@ def test_the_users_own_overrides_stay(tmp_path: Path) -> None:
 
     object.__setattr__(optimizer, "apply", freeze)
     before = [w.numpy() for w in model.trainable_weights]
-    _fit(model, GradWatch(tmp_path), epochs=2)  # 520 rows: traced twice
+    _fit(model, GradWatch(tmp_path), epochs=2)  # two shapes, X-rays
     assert vars(optimizer)["apply"] is freeze
     for now, then in zip(model.trainable_weights, before, strict=True):
         np.testing.assert_allclose(now, then, atol=1e-7)
@@ -541,13 +551,13 @@ def test_metrics_with_several_values(tmp_path: Path) -> None:
     model = classifier()
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss, metrics=[keras.metrics.F1Score(average=None)])
-    x, y = data()
-    watch = GradWatch(tmp_path)
+    x, y = data(ROWS)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     model.fit(x, np.eye(3)[y], epochs=2, verbose=0, callbacks=[watch])
     names = {n for s, n, _ in watch.state["values"] if s == "metric"}
     assert names == {"loss", "f1_score/0", "f1_score/1", "f1_score/2"}
     assert watch.state["phase"] == "finished"
-    assert watch.state["steps"] == 34
+    assert watch.state["steps"] == 2 * STEPS
 
 
 def test_a_fit_that_died_is_noticed(tmp_path: Path) -> None:
@@ -574,23 +584,23 @@ def test_training_inside_a_callback(tmp_path: Path) -> None:
         on_epoch_end=lambda *_: model.train_on_batch(*batch)
     )
     _fit(model, watch, extra, epochs=3)
-    assert watch.state["steps"] == 51
+    assert watch.state["steps"] == 3 * STEPS
     assert watch.state["phase"] == "finished"
-    assert int(model.optimizer.iterations) == 54
+    assert int(model.optimizer.iterations) == 3 * STEPS + 3
 
 
 def test_planned_steps_know_where_a_fit_begins(tmp_path: Path) -> None:
     """`initial_epoch` and steps of earlier fits are counted in."""
-    model, watch = classifier(), GradWatch(tmp_path)
+    model, watch = classifier(), GradWatch(tmp_path, xray_every_steps=0)
     _fit(model, watch, epochs=10, initial_epoch=8)
-    assert watch.state["planned_steps"] == watch.state["steps"] == 34
+    assert watch.state["planned_steps"] == watch.state["steps"] == 2 * STEPS
     _fit(model, watch, epochs=2)
-    assert watch.state["planned_steps"] == watch.state["steps"] == 68
+    assert watch.state["planned_steps"] == watch.state["steps"] == 4 * STEPS
 
 
 def test_pauses_are_no_steps(tmp_path: Path) -> None:
     """Time between fits and in validation is not a step's time."""
-    model, watch = classifier(), GradWatch(tmp_path)
+    model, watch = classifier(), GradWatch(tmp_path, xray_every_steps=0)
     pause = keras.callbacks.LambdaCallback(
         on_test_begin=lambda _: time.sleep(0.7)
     )
@@ -598,17 +608,17 @@ def test_pauses_are_no_steps(tmp_path: Path) -> None:
         _fit(model, watch, pause, epochs=2, validation_split=0.5)
         time.sleep(0.7)
     steps = watch.state["step_duration"]
-    assert sum(steps["counts"]) == 4 * 9 - 4  # all but the first of an epoch
+    assert sum(steps["counts"]) == 4 * 4 - 4  # all but the first of an epoch
     assert steps["sum"] < 2.5  # the pauses alone are 3.5 s
 
 
 def test_an_optimizer_that_cannot_be_described(tmp_path: Path) -> None:
     """A `get_config` that fails costs a description, not the watching."""
-    model, watch = classifier(), GradWatch(tmp_path)
+    model, watch = classifier(), GradWatch(tmp_path, xray_every_steps=0)
     object.__setattr__(model.optimizer, "get_config", lambda: 1 / 0)
     for _ in range(2):
         _fit(model, watch)
-    assert watch.state["steps"] == 34
+    assert watch.state["steps"] == 2 * STEPS
     assert watch.state["optimizer"] == "Adam"
 
 
@@ -626,10 +636,10 @@ def test_layers_never_called_cost_nothing(tmp_path: Path) -> None:
     model.spare = keras.layers.Dense(2)
     model.compile("sgd", "mse", run_eagerly=True)
     calls.clear()
-    x, _ = data()
+    x, _ = data(ROWS)
     watch = GradWatch(tmp_path)
-    model.fit(x, np.ones((520, 3)), verbose=0, callbacks=[watch])
-    assert len(calls) <= 17 + 1
+    model.fit(x, np.ones((ROWS, 3)), verbose=0, callbacks=[watch])
+    assert len(calls) <= STEPS + 1
 
 
 def test_a_healthy_run_says_one_line(

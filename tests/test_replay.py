@@ -88,7 +88,7 @@ def test_findings_are_those_of_the_live_run(tmp_path: Path) -> None:
 
 def test_a_new_schema_begins_anew(tmp_path: Path) -> None:
     """A layer that is frozen between two fits is another Schema."""
-    watch = GradWatch(tmp_path)
+    watch = GradWatch(tmp_path, xray_every_steps=0)
     model = classifier()
     fit(model, watch)
     model.get_layer("hidden").trainable = False
@@ -120,7 +120,7 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path) -> None:
 
 def test_own_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a module in the working directory."""
-    watch = GradWatch(tmp_path / "runs")
+    watch = GradWatch(tmp_path / "runs", xray_every_steps=0)
     fit(classifier(), watch)
     monkeypatch.chdir(tmp_path)
     text = "from tests.test_replay import Told\nrules = [Told()]\n"

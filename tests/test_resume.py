@@ -15,6 +15,8 @@ from gradwatch.resume import Predecessor, find_predecessor
 from tests.capture.test_fit import Recorder
 from tests.models import BATCH, classifier, data
 
+STEPS = 8  # of an epoch
+
 
 class Crashes(keras.callbacks.Callback):
     """Ends the fit as a power cut does, in the middle of an epoch."""
@@ -38,8 +40,11 @@ def _fit(
     logdir: Path, *callbacks: Any, name: str | None = "job"
 ) -> tuple[GradWatch, Recorder]:
     model, recorder = classifier(), Recorder()
-    x, y = data()
-    watch = GradWatch(logdir, name=name, sinks=[recorder])
+    x, y = data(STEPS * BATCH - 24)
+    every = 200 if name else 0
+    watch = GradWatch(
+        logdir, name=name, sinks=[recorder], xray_every_steps=every
+    )
     backup = keras.callbacks.BackupAndRestore(str(logdir.parent / "backup"))
     model.fit(
         x,
@@ -65,15 +70,15 @@ def test_curves_join(name: str | None, tmp_path: Path) -> None:
         _fit(logdir, Crashes(1, 5), name=name)
     (first,) = logdir.iterdir()
     # What is known of it may end before the crash.
-    assert json.loads((first / "state.json").read_bytes())["steps"] <= 17 + 6
+    assert json.loads((first / "state.json").read_bytes())["steps"] <= STEPS + 6
     watch, recorder = _fit(logdir, name=name)
-    start = 17 if name else 0
-    assert recorder.steps == list(range(start, start + 34))
+    start = STEPS if name else 0
+    assert recorder.steps == list(range(start, start + 2 * STEPS))
     assert recorder.schema.first_step == start
     counts = recorder.column("optimizer_step")
-    np.testing.assert_array_equal(counts, np.arange(17, 51))
+    np.testing.assert_array_equal(counts, np.arange(STEPS, 3 * STEPS))
     assert watch.state["resumed_from"] == (first.name if name else "")
-    assert watch.state["planned_steps"] == start + 34
+    assert watch.state["planned_steps"] == start + 2 * STEPS
 
 
 def test_a_fresh_start_is_no_resume(tmp_path: Path) -> None:

@@ -85,9 +85,13 @@ def _watched(model: Any, path: Path, **options: Any) -> Recorder:
     return recorder
 
 
-@pytest.mark.parametrize("jit", [False, True])
+KINDS = (_shared, _nested, _recurrent, _partly_frozen, _Lazy)
+COMPILED = (_shared, _recurrent, _Lazy)  # XLA sees no names
+
+
 @pytest.mark.parametrize(
-    "made", [_shared, _nested, _recurrent, _partly_frozen, _Lazy]
+    ("made", "jit"),
+    [*((kind, False) for kind in KINDS), *((kind, True) for kind in COMPILED)],
 )
 def test_norms_of_every_variable(made: Any, jit: bool, tmp_path: Path) -> None:
     """Each trainable variable has a norm of its own name, the right one."""

@@ -16,7 +16,10 @@ from gradwatch.records import Block
 from gradwatch.signals import HISTOGRAM_EDGES, SIGNALS, Slot
 from tests.capture.test_fit import Recorder
 from tests.models import (
+    BATCH,
     MODES,
+    ROWS,
+    WHOLE,
     Mode,
     assert_same,
     batches,
@@ -27,12 +30,14 @@ from tests.models import (
 )
 
 
-def _xrayed(model: Any, path: Path, every: int, epochs: int = 1) -> Recorder:
+def _xrayed(
+    model: Any, path: Path, every: int, epochs: int = 1, rows: int = ROWS
+) -> Recorder:
     recorder = Recorder()
     watch = GradWatch(
         path, sinks=[recorder], xray_every_steps=every, budget=1.0
     )
-    fit(model, watch, epochs=epochs)
+    fit(model, watch, epochs=epochs, rows=rows)
     assert watch.findings == []
     return recorder
 
@@ -50,12 +55,14 @@ def _histogram(recorder: Recorder, slot: Slot) -> Any:
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_an_xray_is_a_step_like_any_other(mode: Mode, tmp_path: Path) -> None:
     """Nothing changes, no reading is lost, X-rays come when planned."""
+    rows = WHOLE if mode.jit_compile else ROWS
+    steps = -(-rows // BATCH)
     plain, watched = classifier(mode), classifier(mode)
-    fit(plain, epochs=2)
-    recorder = _xrayed(watched, tmp_path, 7, epochs=2)
-    assert recorder.steps == list(range(34))
-    if mode.steps_per_execution > 1:  # 17 steps are one execution here
-        assert _xray_steps(recorder) == [17]
+    fit(plain, epochs=2, rows=rows)
+    recorder = _xrayed(watched, tmp_path, 7, epochs=2, rows=rows)
+    assert recorder.steps == list(range(2 * steps))
+    if mode.steps_per_execution > 1:  # an epoch is one execution here
+        assert _xray_steps(recorder) == [steps]
     else:
         assert _xray_steps(recorder) == [7, 10, 14, 20, 21, 28]
     if not mode.jit_compile:
@@ -66,9 +73,9 @@ def test_an_xray_is_a_step_like_any_other(mode: Mode, tmp_path: Path) -> None:
             ours, theirs, rtol=1e-5, atol=1e-6, err_msg=path
         )
     for place, slot in enumerate(recorder.schema.slots):
-        rows = [b.values[:, place] for b in recorder.blocks]
+        values_of = [b.values[:, place] for b in recorder.blocks]
         xray = np.concatenate([b.xray for b in recorder.blocks])
-        column = np.concatenate(rows)
+        column = np.concatenate(values_of)
         if SIGNALS[slot.signal].xray:
             assert np.isnan(column[~xray]).all(), slot
             if slot.signal != "xray_trace":
@@ -81,7 +88,8 @@ def test_xrays_measure_what_an_own_loop_sees(
 ) -> None:
     """Every kind of value agrees with a loop that uses no gradwatch."""
     step = 3
-    recorder = _xrayed(classifier(mode, drop=0), tmp_path, step)
+    rows = (step + 1) * BATCH
+    recorder = _xrayed(classifier(mode, drop=0), tmp_path, step, rows=rows)
     assert _xray_steps(recorder)[0] == step
     model = classifier(drop=0)
     for number, (x, y) in enumerate(batches()):
@@ -181,7 +189,7 @@ def test_gradients_of_components(jit: bool, tmp_path: Path) -> None:
     target = (y[:, None].astype(np.float32), -y[:, None].astype(np.float32))
     recorder = Recorder()
     watch = GradWatch(tmp_path, sinks=[recorder], xray_every_steps=1)
-    made().fit(x, target, epochs=3, batch_size=32, verbose=0, callbacks=[watch])
+    made().fit(x, target, epochs=2, batch_size=32, verbose=0, callbacks=[watch])
     model, gradients = made(), []
     for place, weight in enumerate((1.0, 0.3)):
         with tf.GradientTape() as tape:

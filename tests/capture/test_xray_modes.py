@@ -179,7 +179,6 @@ def _trained(model: str, optimizer: str, path: Path | None, **mode: Any) -> Any:
         ("float16", "adam", 1),
         ("bfloat16", "clipnorm", 1),
         ("words", "global_clipnorm", 1),
-        ("words", "accumulation", 1),
         ("extra", "clipvalue", 1),
         ("outputs", "clipnorm", 1),
         ("recurrent", "adam", 1),
@@ -197,12 +196,13 @@ def test_frequent_xrays_change_nothing(
     assert_same(watched, plain)
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "clipvalue"])
-def test_frequent_xrays_under_xla(optimizer: str, tmp_path: Path) -> None:
-    """Other fusions round in other ways, and that is all."""
-    model = "noisy" if optimizer == "momentum" else "words"
-    plain, _ = _trained(model, optimizer, None, jit_compile=True)
-    watched, _ = _trained(model, optimizer, tmp_path, jit_compile=True)
+def test_frequent_xrays_under_xla(tmp_path: Path) -> None:
+    """Other fusions round in other ways, and that is all.
+
+    Here of sparse gradients; `test_xray.py` has BatchNorm and Dropout.
+    """
+    plain, _ = _trained("words", "clipvalue", None, jit_compile=True)
+    watched, _ = _trained("words", "clipvalue", tmp_path, jit_compile=True)
     _assert_close(watched, plain)
 
 
