@@ -17,15 +17,20 @@ from gradwatch.rules.wording import listed
 
 __all__ = ["FrozenVariable"]
 
+_FAINT = 1e-3
+_UNKNOWN_HALF = 1000
+
 
 class FrozenVariable:
     """Trainable variables that get a gradient and do not change.
 
     Definition: in three X-rays at least, over 32 steps or more, whose updates
-    were applied, the gradient of a variable is not zero, and its update is
-    exactly zero; or its update is not, but its norm and the spread of its units
-    stay the same to the last bit: something puts it back after each step.
-    Told once, with all that are concerned.
+    were applied, the gradient of a variable is at least a thousandth of the
+    largest one (a fainter one is another fault), and its update is exactly
+    zero; or its update is not, but its norm and the spread of its units stay
+    the same to the last bit: something puts it back after each step. While the
+    learning rate is 0, not before half of the plan is over (1,000 steps if it
+    is not known): a warm-up may begin so. Told once, with all concerned.
     """
 
     name = "frozen_variable"
@@ -48,6 +53,7 @@ class FrozenVariable:
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
         self._columns = Columns(schema)
+        self._half = (anatomy.planned_steps or 2 * _UNKNOWN_HALF) // 2
         self._rows: list[Row] = []
 
     def check(self, record: Record) -> Iterator[Finding]:
@@ -64,9 +70,13 @@ class FrozenVariable:
                 yield from self._judge(first, row.step)
 
     def _judge(self, first: int, last: int) -> Iterator[Finding]:
+        if self._early(last):
+            return
         updates = self._history("variable_update_norm")
         gradients = self._history("variable_gradient_norm")
-        heard = [p for p in updates if min(gradients.get(p, (0.0,))) > 0]
+        largest = max(map(max, gradients.values()), default=0.0)
+        faint = _FAINT * largest
+        heard = [p for p in updates if min(gradients.get(p, (0.0,))) > faint]
         still = [p for p in heard if max(updates[p]) == 0]
         still += [p for p in heard if p not in still and self._put_back(p)]
         new = [p for p in still if p not in self._told]
@@ -90,6 +100,11 @@ class FrozenVariable:
             ),
             advice=self.advice,
         )
+
+    def _early(self, last: int) -> bool:
+        """Whether the rate is 0, and may yet rise: a warm-up."""
+        rates = [self._columns.get(row, "learning_rate") for row in self._rows]
+        return max(rates) == 0 and last < self._half
 
     def _put_back(self, path: str) -> bool:
         norms = self._history("variable_weight_norm")[path]

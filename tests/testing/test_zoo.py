@@ -10,7 +10,9 @@ import pytest
 
 from gradwatch import default_rules
 from gradwatch.records import Severity
-from gradwatch.testing.measure import train
+from gradwatch.testing.detection import Verdict, judged
+from gradwatch.testing.measure import measure
+from gradwatch.testing.recording import Recording
 from gradwatch.testing.scenario import RULES, Scenario
 from gradwatch.testing.zoo import FAULTY, HEALTHY, SCENARIOS
 
@@ -63,19 +65,31 @@ def test_rules_are_those_of_the_package() -> None:
     assert {rule.name for rule in default_rules()} - _LIVENESS <= set(RULES)
 
 
+def _run(scenario: Scenario) -> tuple[Recording, Verdict]:
+    """Trains it under X-rays, and judges it."""
+    recording = measure(scenario)
+    return recording, judged(scenario, recording, default_rules)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("scenario", _chosen(FAULTY), ids=_by_name)
-def test_fault_costs_and_fixed_twin_learns(scenario: Scenario) -> None:
-    """The label holds: the fixed twin learns, and the fault is to blame."""
-    quality, _, error = train(scenario)
-    twin, _, none = train(scenario.twin())
-    assert scenario.holds(quality, error, twin)
-    assert none == ""
+def test_a_fault_costs_and_is_named_and_its_fixed_twin_learns(
+    scenario: Scenario,
+) -> None:
+    """The label holds, a finding tells it, and the twin makes no warning."""
+    faulty, said = _run(scenario)
+    twin, of_twin = _run(scenario.twin())
+    assert scenario.holds(faulty.quality, faulty.error, twin.quality)
+    assert twin.error == ""
+    assert said.right is not None, said.findings
+    assert said.culprit
+    assert of_twin.serious == []
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("scenario", _chosen(HEALTHY), ids=_by_name)
-def test_healthy_learns(scenario: Scenario) -> None:
-    """What is called healthy learns what can be learned."""
-    quality, _, error = train(scenario)
-    assert scenario.holds(quality, error)
+def test_healthy_learns_and_is_left_alone(scenario: Scenario) -> None:
+    """What is called healthy learns what can be learned, without a warning."""
+    recording, said = _run(scenario)
+    assert scenario.holds(recording.quality, recording.error)
+    assert said.serious == []
