@@ -28,11 +28,13 @@ class _Move(NamedTuple):
 
     Attributes:
         step: of the X-ray.
+        rate: learning rate in force.
         ratios: path -> norm of the update over that of the weights.
         growth: path -> norm of the weights over that at the start.
     """
 
     step: int
+    rate: float
     ratios: Mapping[str, float]
     growth: Mapping[str, float]
 
@@ -80,7 +82,8 @@ class _Moves:
             if weights[path] > 0 and math.isfinite(updates[path]):
                 ratios[path] = updates[path] / weights[path]
                 growth[path] = weights[path] / start
-        return _Move(row.step, ratios or {"": 0.0}, growth)
+        rate = self._columns.get(row, "learning_rate")
+        return _Move(row.step, rate, ratios or {"": 0.0}, growth)
 
 
 def _worse(at: Standing) -> bool:
@@ -167,11 +170,13 @@ class UpdateTooSmall:
     Definition: in three X-rays at least, r is the largest ratio of an update's
     norm to its kernel's. All steps so far and all that are planned, at the r
     measured, move no kernel by 2 % of its norm, even if all went the same way;
-    and the loss has gone less than a tenth of its way. Or: r has fallen to a
-    tenth, the rest of the plan moves no kernel by 0.5 %, less than half of it
-    is over, and the loss has gone less than a fifth of its way. Not while r
-    grows (a warm-up). Threshold: a triangle inequality; to learn, a kernel has
-    to move by a good part of its norm. Told once.
+    and the loss has gone less than a tenth of its way. Or, before half of the
+    plan is over: r has fallen to a tenth, what is left moves no kernel by
+    0.5 %, and the loss has gone less than a fifth of its way; or the learning
+    rate has fallen to a thousandth, what is left moves no kernel by 0.1 %, and
+    the loss has gone less than four fifths. Not while r grows (a warm-up).
+    Threshold: a triangle inequality; to learn, a kernel has to move by a good
+    part of its norm. Told once.
     """
 
     name = "update_too_small"
@@ -197,15 +202,17 @@ class UpdateTooSmall:
             if self._told or len(moves) < 3:
                 continue
             first, now = moves[0].largest[0], moves[-1].largest[0]
-            if not 0 < now <= 2 * first:
+            if not 0 <= now <= 2 * first or first == 0:
                 continue
             steps = [0, *(move.step for move in moves)]
             gaps = [b - a for a, b in pairwise(steps)]
             done = sum(m.largest[0] * gap for m, gap in zip(moves, gaps))
             left = now * max(0, at.plan - at.seen)
             never = done + left < 0.02 and at.gain < 0.1
-            faded = now < 0.1 * first and 2 * at.seen < at.plan
-            if never or (faded and left < 0.005 and at.gain < 0.2):
+            early = 2 * at.seen < at.plan
+            faded = now < 0.1 * first and left < 0.005 and at.gain < 0.2
+            over = moves[-1].rate < 1e-3 * moves[0].rate and left < 1e-3
+            if never or (early and (faded or (over and at.gain < 0.8))):
                 self._told = True
                 yield self._finding(at, moves, done + left)
 

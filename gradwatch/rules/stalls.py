@@ -16,11 +16,15 @@ _NOTHING = 0.05
 _ALIKE = 0.1
 
 
+def _late(at: Standing) -> bool:
+    """Whether three quarters of the plan are over."""
+    return at.seen >= max(_LEAST, 0.75 * at.plan)
+
+
 def _stalled(at: Standing) -> bool:
-    """Three quarters of the plan are over, nothing is gained nor on its way."""
-    late = at.seen >= max(_LEAST, 0.75 * at.plan)
+    """Late, nothing is gained, nor on its way."""
     nothing = max(at.gain, at.gain_at(at.newest)) < _NOTHING
-    return late and nothing and not at.falling()
+    return _late(at) and nothing and not at.falling()
 
 
 class StalledLoss:
@@ -77,7 +81,8 @@ class StalledLoss:
 class ConstantOutput:
     """Predictions hardly depend on the example, and the loss shows it.
 
-    Definition: the conditions of `stalled_loss` hold, and in the last three
+    Definition: the conditions of `stalled_loss` hold (where the constant
+    answer's loss is not known, whatever was gained), and in the last three
     X-rays predictions vary over the examples by less than a tenth of what they
     would if all was known: of the targets' standard deviation, or, for rows of
     probabilities around p, of sqrt(p (1 - p)). Or, at once, in three X-rays all
@@ -106,7 +111,9 @@ class ConstantOutput:
         """See `Rule`."""
         for at in self._progress.stands(record):
             same = at.inputs == 0 and at.gain < _NOTHING
-            alike = at.spread < _ALIKE and _stalled(at)
+            unknown = math.isnan(at.constant)
+            flat = unknown and _late(at) and not at.falling()
+            alike = at.spread < _ALIKE and (flat or _stalled(at))
             if self._told or not (same or alike):
                 continue
             self._told = True

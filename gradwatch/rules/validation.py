@@ -16,11 +16,11 @@ class Overfitting:
     """The validation loss has turned while the training loss goes on falling.
 
     Definition: with b the epoch of the lowest validation loss, at least five
-    epochs ago: in all of the last five the validation loss is above the lowest
-    one by more than three times the noise (median change from one epoch to the
-    next) and more than a fifth of what it had fallen before; in the last three
-    also by a quarter of it; and the training loss is below the validation loss
-    and has fallen by a tenth since b. Threshold: a crossentropy creeps up after
+    epochs ago (of medians of three): in all of the last five the validation loss
+    is above the lowest by more than four times the noise (median change from one
+    epoch to the next) and a fifth of what it had fallen before; in the last
+    three also by a quarter of it; and the training loss is below the validation
+    loss and has fallen by a tenth since b. Threshold: a crossentropy creeps up after
     convergence, because answers become surer, while accuracy stays; a quarter
     is more than that was in any healthy run that we know (13 %). With dropout
     or other noise in training only, the training loss is above the validation
@@ -66,14 +66,16 @@ class Overfitting:
     def _judge(self) -> Iterator[Finding]:
         table = np.array(self._epochs)
         training, validation = table[:, 2], table[:, 3]
-        best = int(validation.argmin())
+        # Of three in a row, the middle one: the lowest of many is luck.
+        threes = np.lib.stride_tricks.sliding_window_view(validation, 3)
+        best = 1 + int(np.median(threes, 1).argmin())
         if best >= len(table) - self._LASTS:
             return
-        lowest = validation[best]
+        lowest = np.median(threes, 1)[best - 1]
         rise = validation - lowest
         noise = float(np.median(np.abs(np.diff(validation))))
         fallen = float(validation[: best + 1].max() - lowest)
-        turned = rise[-self._LASTS :].min() > max(3 * noise, 0.2 * fallen)
+        turned = rise[-self._LASTS :].min() > max(4 * noise, 0.2 * fallen)
         turned &= rise[-3:].min() > 0.25 * abs(lowest)
         learns = training[-1] < validation[-1]
         learns &= training[best] - training[-1] >= 0.1 * abs(training[best])

@@ -147,7 +147,12 @@ FAULTY = (
         lambda: _progression(0.05),
         rule="dead_units",
         subject="hidden_",
-        also=("constant_output", "zero_gradient", "unscaled_target"),
+        also=(
+            "constant_output",
+            "diverging_loss",
+            "zero_gradient",
+            "unscaled_target",
+        ),
         fixed=lambda: _progression(0.0001),
         reaches=0.3,
     ),
