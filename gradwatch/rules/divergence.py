@@ -170,8 +170,8 @@ class NegativeLoss:
     Definition: the loss is negative; the smallest of the last 4 or 16
     magnitudes is more than 10 or 2 times the largest of all steps up to 16 or
     64 steps before; and the loss falls faster and faster: of the last falls,
-    each over 18 steps (between means of 8), each is a third larger than the one
-    before, and the last one by more than four standard errors of the noise; or
+    each over 18 steps (between means of 8), each is a fifth larger than the one
+    before, and the last one by more than three standard errors of the noise; or
     the same of the last two, over 6 steps (between means of 4), where each is
     twice the one before. Threshold: a likelihood of continuous numbers may well
     be above 1 and its negative logarithm below 0; but near a bound, progress
@@ -205,7 +205,7 @@ class NegativeLoss:
         losses = record.values[:, self._loss].astype(float)
         known = np.concatenate([np.full(_KEPT, np.nan), self._recent, losses])
         self._recent = np.concatenate([self._recent, losses])[-_KEPT:]
-        slow = (losses < 0) & _faster(known, len(losses), 8, 18, 3, 1.33)
+        slow = (losses < 0) & _faster(known, len(losses), 8, 18, 3, 1.2)
         fast = (losses < 0) & _faster(known, len(losses), 4, 6, 2, 2.0)
         climbs = (
             self._slow.look(record.steps, np.abs(losses), slow),
@@ -263,7 +263,7 @@ def _faster(
     noise = np.array([_noise(known[row - 2 * width : row + 1]) for row in rows])
     seen = unknown[ends[:, 0]] == unknown[ends[:, -1] - width]
     grows = (last[:, :-1] > factor * last[:, 1:]).all(1) & (last[:, 0] > 0)
-    sure = last[:, 0] - last[:, 1] > 4 * noise * np.sqrt(2 / width)
+    sure = last[:, 0] - last[:, 1] > 3 * noise * np.sqrt(2 / width)
     found: NDArray[np.bool_] = seen & grows & sure
     return found
 

@@ -17,7 +17,7 @@ __all__ = ["Progress", "Standing"]
 
 _WINDOW = 16
 _MEDIANS = 128
-_LAST = 3  # X-rays that say what is so now
+_LAST = 2  # X-rays that say what is so now
 _UNKNOWN_PLAN = 5000
 _LONGEST = 10_000
 _SMALL = 1e-30
@@ -39,10 +39,13 @@ class Standing:
         newest: median of the last window.
         constant: loss of the best constant answer; NaN if not known.
         lowest: the lowest loss that the targets allow; NaN if not known.
+        paired: share of the way that the last X-rays' own batches show, each
+            against its own constant; as `gain`, if that is not known.
         later: medians of the second half of the run so far, equally spaced.
         spacing: steps from one of them to the next.
         spread: how much predictions depend on the example, 1 = as targets do;
             NaN if not known.
+        began: the same at the first X-ray.
         inputs: standard deviation of the inputs over the examples.
     """
 
@@ -54,9 +57,11 @@ class Standing:
     newest: float
     constant: float
     lowest: float
+    paired: float
     later: NDArray[np.float64]
     spacing: int
     spread: float
+    began: float
     inputs: float
 
     @property
@@ -126,6 +131,7 @@ class Progress:
         self._spacing, self._waiting = _WINDOW, 0
         self._rows: list[Row] = []
         self._known: list[Row] = []
+        self._began: Row | None = None
         self._seen = 0
 
     def stands(self, record: Record) -> Iterator[Standing]:
@@ -138,6 +144,7 @@ class Progress:
             step = int(window.steps[-1])
             while self._rows and self._rows[0].step <= step:
                 self._known = [*self._known, self._rows.pop(0)][-16:]
+                self._began = self._began or self._known[0]
             if self._first is None:
                 self._first = window.values[:2].mean(0)
             self._keep(np.sort(window.values, 0)[len(window.steps) // 2])
@@ -177,9 +184,11 @@ class Progress:
             newest=float(losses[-1]),
             constant=float(constant),
             lowest=float(lowest),
+            paired=self._paired(step),
             later=losses[len(losses) // 2 :],
             spacing=self._spacing,
             spread=self._latest(lambda row: [self._spread(row)]),
+            began=self._spread(self._began) if self._began else math.nan,
             inputs=self._latest(self._inputs),
         )
 
@@ -199,6 +208,20 @@ class Progress:
             if n >= _FEW and math.isfinite(value):
                 values.append(value * (1 + few / n))
         return float(np.median(values)) if values else math.nan
+
+    def _paired(self, step: int) -> float:
+        """See `Standing`: the median over X-rays of the second half."""
+        rows = [row for row in self._known if 2 * row.step >= step]
+        gains = []
+        for row in rows or self._known[-1:]:
+            losses = self._columns.all(row, "loss_component")
+            bounds = [self._columns.all(row, signal) for signal in _BOUNDS]
+            known = [p for p in self._parts if math.isfinite(bounds[0][p])]
+            constant, lowest, loss = (
+                sum(values[p] for p in known) for values in (*bounds, losses)
+            )
+            gains.append((constant - loss) / max(constant - lowest, _SMALL))
+        return float(np.median(gains)) if gains and self._parts else math.nan
 
     def _latest(self, read: Callable[[Row], Sequence[float]]) -> float:
         """The largest of what the last X-rays show; NaN if there are few."""

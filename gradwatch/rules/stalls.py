@@ -13,7 +13,7 @@ __all__ = ["ConstantOutput", "LossFloor", "SlowLoss", "StalledLoss"]
 
 _LEAST = 128
 _NOTHING = 0.05
-_ALIKE = 0.1
+_ALIKE = 0.125
 
 
 def _late(at: Standing) -> bool:
@@ -24,6 +24,8 @@ def _late(at: Standing) -> bool:
 def _stalled(at: Standing) -> bool:
     """Late, nothing is gained, nor on its way."""
     nothing = max(at.gain, at.gain_at(at.newest)) < _NOTHING
+    # A constant from few batches is uncertain; their own losses are not.
+    nothing |= max(at.gain, at.gain_at(at.newest)) < 0.15 and at.paired < _NOTHING
     return _late(at) and nothing and not at.falling()
 
 
@@ -81,13 +83,14 @@ class StalledLoss:
 class ConstantOutput:
     """Predictions hardly depend on the example, and the loss shows it.
 
-    Definition: the conditions of `stalled_loss` hold (where the constant
-    answer's loss is not known, whatever was gained), and in the last three
-    X-rays predictions vary over the examples by less than a tenth of what they
-    would if all was known: of the targets' standard deviation, or, for rows of
-    probabilities around p, of sqrt(p (1 - p)). Or, at once, in three X-rays all
-    inputs of the batch are the same, and the loss has not fallen by 5 %. Told
-    once.
+    Definition: after three quarters of the plan, as for `stalled_loss`,
+    predictions vary over the examples, in the last three X-rays, by less than an
+    eighth of what they would if all was known: of the targets' standard
+    deviation or, for rows of probabilities around p, of sqrt(p (1 - p)); they
+    vary by less than half of what they did at the first X-ray, or the loss does
+    not fall; and it has not gone 5 % of its way down from the best constant
+    answer, if that is known. Or, at once, in three X-rays all inputs of the
+    batch are the same, and the loss has not fallen by 5 %. Told once.
     """
 
     name = "constant_output"
@@ -112,8 +115,9 @@ class ConstantOutput:
         for at in self._progress.stands(record):
             same = at.inputs == 0 and at.gain < _NOTHING
             unknown = math.isnan(at.constant)
-            flat = unknown and _late(at) and not at.falling()
-            alike = at.spread < _ALIKE and (flat or _stalled(at))
+            less = at.spread < 0.5 * at.began or not at.falling()
+            nothing = unknown or at.gain < _NOTHING
+            alike = at.spread < _ALIKE and _late(at) and nothing and less
             if self._told or not (same or alike):
                 continue
             self._told = True

@@ -15,16 +15,17 @@ __all__ = ["Overfitting"]
 class Overfitting:
     """The validation loss has turned while the training loss goes on falling.
 
-    Definition: with b the epoch of the lowest validation loss (of medians of
-    three), at least five epochs ago: in all of the last five the validation loss
-    is above the lowest by more than four times the noise (median change from
-    one epoch to the next) and a fifth of what it had fallen before; in the last
-    three also by a quarter of it; and the training loss is below the validation
-    loss and has fallen by a tenth since b. Threshold: a crossentropy creeps up
-    after convergence, because answers become surer, while accuracy stays; a
-    quarter is more than that was in any healthy run that we know (13 %). With
-    dropout or other noise in training only, the training loss is above the
-    validation loss, and nothing is said. Told once in a fit.
+    Definition: b is the epoch of the lowest validation loss (of medians of
+    three), at least five epochs ago. In all of the last five, the validation
+    loss is above the lowest by more than four times the noise (median change
+    from one epoch to the next) and a fifth of what it had fallen before; in the
+    last three also by a quarter of it. And the training loss is below the
+    validation loss and has fallen by a tenth since b. Threshold: a
+    crossentropy creeps up after convergence, because answers become surer,
+    while accuracy stays; a quarter is more than that was in any healthy run
+    that we know (13 %). With dropout or other noise in training only, the
+    training loss is above the validation loss, and nothing is said. Told once
+    in a fit.
     """
 
     name = "overfitting"

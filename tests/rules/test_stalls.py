@@ -70,7 +70,7 @@ def test_the_same_for_every_example() -> None:
     assert _told(columns) == ["constant_output"]
     columns[Slot("batch_example_std", "inputs")] = 0.0
     (finding,) = judged(ConstantOutput(), columns, XRAYS, PLAN)
-    assert (finding.subject, finding.last_step) == ("inputs", 63)
+    assert (finding.subject, finding.last_step) == ("inputs", 31)
 
 
 def test_without_bounds_the_first_loss_counts() -> None:
