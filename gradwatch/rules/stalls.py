@@ -23,9 +23,9 @@ def _late(at: Standing) -> bool:
 
 def _stalled(at: Standing) -> bool:
     """Late, nothing is gained, nor on its way."""
-    nothing = max(at.gain, at.gain_at(at.newest)) < _NOTHING
+    gain = max(at.gain, at.gain_at(at.newest))
     # A constant from few batches is uncertain; their own losses are not.
-    nothing |= max(at.gain, at.gain_at(at.newest)) < 0.15 and at.paired < _NOTHING
+    nothing = gain < _NOTHING or (gain < 0.15 and at.paired < _NOTHING)
     return _late(at) and nothing and not at.falling()
 
 
@@ -84,12 +84,12 @@ class ConstantOutput:
     """Predictions hardly depend on the example, and the loss shows it.
 
     Definition: after three quarters of the plan, as for `stalled_loss`,
-    predictions vary over the examples, in the last three X-rays, by less than an
+    predictions vary over the examples, in the last two X-rays, by less than an
     eighth of what they would if all was known: of the targets' standard
     deviation or, for rows of probabilities around p, of sqrt(p (1 - p)); they
     vary by less than half of what they did at the first X-ray, or the loss does
     not fall; and it has not gone 5 % of its way down from the best constant
-    answer, if that is known. Or, at once, in three X-rays all inputs of the
+    answer, if that is known. Or, at once, in two X-rays all inputs of the
     batch are the same, and the loss has not fallen by 5 %. Told once.
     """
 
