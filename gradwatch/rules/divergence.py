@@ -203,10 +203,11 @@ class NegativeLoss:
         if not isinstance(record, Block) or self._loss is None or self._told:
             return
         losses = record.values[:, self._loss].astype(float)
-        known = np.concatenate([np.full(_KEPT, np.nan), self._recent, losses])
-        self._recent = np.concatenate([self._recent, losses])[-_KEPT:]
-        slow = (losses < 0) & _faster(known, len(losses), 8, 18, 3, 1.2)
-        fast = (losses < 0) & _faster(known, len(losses), 4, 6, 2, 2.0)
+        recent = np.concatenate([self._recent, losses])
+        self._recent = recent[-_KEPT:]
+        known = np.concatenate([np.full(_KEPT, np.nan), recent])
+        slow = _faster(known, len(losses), 8, 18, 3, 1.2)
+        fast = _faster(known, len(losses), 4, 6, 2, 2.0)
         climbs = (
             self._slow.look(record.steps, np.abs(losses), slow),
             self._fast.look(record.steps, np.abs(losses), fast),
@@ -241,7 +242,7 @@ def _faster(
     falls: int,
     factor: float,
 ) -> NDArray[np.bool_]:
-    """Whether a series falls faster and faster.
+    """Whether a series is below zero and falls faster and faster.
 
     Args:
         known: float64 `[N]`, rows before the new ones, and these.
@@ -260,11 +261,13 @@ def _faster(
     ends = rows[:, None] + 1 - spacing * np.arange(falls + 1)
     means = (padded[ends] - padded[ends - width]) / width
     last = means[:, 1:] - means[:, :-1]
-    noise = np.array([_noise(known[row - 2 * width : row + 1]) for row in rows])
     seen = unknown[ends[:, 0]] == unknown[ends[:, -1] - width]
     grows = (last[:, :-1] > factor * last[:, 1:]).all(1) & (last[:, 0] > 0)
-    sure = last[:, 0] - last[:, 1] > 3 * noise * np.sqrt(2 / width)
-    found: NDArray[np.bool_] = seen & grows & sure
+    found: NDArray[np.bool_] = seen & grows & (known[rows] < 0)
+    for i in np.flatnonzero(found):
+        noise = _noise(known[rows[i] - 2 * width : rows[i] + 1])
+        error = noise * np.sqrt(2 / width)
+        found[i] = last[i, 0] - last[i, 1] > 3 * error
     return found
 
 

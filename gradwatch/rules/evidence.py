@@ -58,7 +58,8 @@ class Headroom:
         """Takes the columns of a new Schema."""
         self._columns = Columns(schema)
         self._loss = schema.column("loss")
-        self._xray = schema.xray
+        share = schema.column("xray_share")  # measured in each of them
+        self._xray = schema.xray if share is None else [share]
 
     def xrays(self, record: Record | Window) -> Iterator[tuple[Row, float]]:
         """Yields the X-rays among new rows, and what is left at each."""

@@ -78,7 +78,8 @@ class FrozenVariable:
         faint = _FAINT * largest
         heard = [p for p in updates if min(gradients.get(p, (0.0,))) > faint]
         still = [p for p in heard if max(updates[p]) == 0]
-        still += [p for p in heard if p not in still and self._put_back(p)]
+        back = self._put_back(updates)
+        still += [p for p in heard if p in back and p not in still]
         new = [p for p in still if p not in self._told]
         if not new:
             return
@@ -106,12 +107,17 @@ class FrozenVariable:
         rates = [self._columns.get(row, "learning_rate") for row in self._rows]
         return max(rates) == 0 and last < self._half
 
-    def _put_back(self, path: str) -> bool:
-        norms = self._history("variable_weight_norm")[path]
-        spreads = self._history("variable_unit_spread").get(path, ())
-        updates = self._history("variable_update_norm")[path]
-        moved = min(updates) > 1e-5 * max(norms)
-        return moved and len(set(norms)) == 1 and len(set(spreads)) == 1
+    def _put_back(self, updates: dict[str, tuple[float, ...]]) -> set[str]:
+        """Variables whose updates are undone."""
+        norms = self._history("variable_weight_norm")
+        spreads = self._history("variable_unit_spread")
+        return {
+            path
+            for path, moved in updates.items()
+            if min(moved) > 1e-5 * max(norms[path])
+            and len(set(norms[path])) == 1
+            and len(set(spreads.get(path, ()))) == 1
+        }
 
     def _history(self, signal: str) -> dict[str, tuple[float, ...]]:
         """Subject -> values in the X-rays that are kept, oldest first."""

@@ -132,10 +132,15 @@ class Progress:
         self._rows: list[Row] = []
         self._known: list[Row] = []
         self._began: Row | None = None
+        self._seen_by_xrays = self._xrayed()
         self._seen = 0
 
     def stands(self, record: Record) -> Iterator[Standing]:
-        """Yields where the run stands, after each window that completes."""
+        """Yields where the run stands, after windows that complete.
+
+        After each of the first, then ever more rarely: 8 to 16 times while the
+        number of steps doubles.
+        """
         self._rows += xrays(record)
         for window in self._windows.cut(record):
             if not self._measured:
@@ -145,10 +150,16 @@ class Progress:
             while self._rows and self._rows[0].step <= step:
                 self._known = [*self._known, self._rows.pop(0)][-16:]
                 self._began = self._began or self._known[0]
+                self._seen_by_xrays = self._xrayed()
             if self._first is None:
                 self._first = window.values[:2].mean(0)
             self._keep(np.sort(window.values, 0)[len(window.steps) // 2])
-            yield self._standing(step)
+            if self._seen % self._pace() < _WINDOW:
+                yield self._standing(step)
+
+    def _pace(self) -> int:
+        """Steps from one standing to the next: a power of 2."""
+        return max(_WINDOW, 1 << (self._seen // 8).bit_length() - 1)
 
     def _keep(self, median: NDArray[np.float32]) -> None:
         """Keeps at most 128 medians: of 16 steps, or of 32, 64, ..."""
@@ -162,12 +173,7 @@ class Progress:
             self._spacing *= 2
 
     def _standing(self, step: int) -> Standing:
-        bounds = np.array(
-            [
-                [self._middle(bound, part) for bound in _BOUNDS]
-                for part in self._parts
-            ]
-        ).reshape(len(self._parts), 2)
+        bounds, spread, began, inputs = self._seen_by_xrays
         known = np.isfinite(bounds).all(1)
         chosen = 1 + np.flatnonzero(known) if known.any() else [0]
         losses = np.array(self._medians, float)[:, chosen].sum(1)
@@ -187,9 +193,22 @@ class Progress:
             paired=self._paired(step),
             later=losses[len(losses) // 2 :],
             spacing=self._spacing,
-            spread=self._latest(lambda row: [self._spread(row)]),
-            began=self._spread(self._began) if self._began else math.nan,
-            inputs=self._latest(self._inputs),
+            spread=spread,
+            began=began,
+            inputs=inputs,
+        )
+
+    def _xrayed(self) -> tuple[NDArray[np.float64], float, float, float]:
+        """Bounds `[parts, 2]`, spread, began and inputs: see `Standing`."""
+        bounds = [
+            [self._middle(bound, part) for bound in _BOUNDS]
+            for part in self._parts
+        ]
+        return (
+            np.array(bounds, float).reshape(len(self._parts), 2),
+            self._latest(lambda row: [self._spread(row)]),
+            self._spread(self._began) if self._began else math.nan,
+            self._latest(self._inputs),
         )
 
     def _middle(self, signal: str, part: str) -> float:
@@ -245,7 +264,7 @@ class Progress:
         if get(row, "batch_unit_row_ratio", "predictions") > 0.99 and low >= 0:
             # Probabilities: they are 0 and 1 where all is sure.
             mean = get(row, "batch_mean", "predictions")
-            return moved / max(math.sqrt(mean * (1 - mean)), _SMALL)
+            return moved / max(math.sqrt(max(mean * (1 - mean), 0.0)), _SMALL)
         whole = get(row, "batch_integer_ratio", "targets")
         comparable = whole < 0.5 or 0 <= low <= high <= 1
         return moved / targets if comparable else math.nan

@@ -43,9 +43,13 @@ class Columns:
 
     def __init__(self, schema: Schema) -> None:
         self._places = {slot: i for i, slot in enumerate(schema.slots)}
-        self._subjects: dict[str, dict[str, int]] = {}
+        subjects: dict[str, dict[str, int]] = {}
         for slot, place in self._places.items():
-            self._subjects.setdefault(slot.signal, {})[slot.subject] = place
+            subjects.setdefault(slot.signal, {})[slot.subject] = place
+        self._subjects = {
+            signal: (list(places), np.array(list(places.values())))
+            for signal, places in subjects.items()
+        }
 
     def __contains__(self, signal: str) -> bool:
         """Whether a signal is measured, on any subject."""
@@ -58,5 +62,7 @@ class Columns:
 
     def all(self, row: Row, signal: str) -> dict[str, float]:
         """Returns subject -> value of a signal, in the slots' order."""
-        places = self._subjects.get(signal, {})
-        return {s: float(row.values[place]) for s, place in places.items()}
+        if signal not in self._subjects:
+            return {}
+        subjects, places = self._subjects[signal]
+        return dict(zip(subjects, row.values[places].tolist()))

@@ -42,7 +42,13 @@ class Windows:
 
     def begin(self, columns: Sequence[int]) -> None:
         """Takes the columns of a new Schema; forgets an incomplete window."""
-        self._columns = list(columns)
+        known = list(columns)
+        # A slice of neighbours is not copied.
+        first = known[0] if known else 0
+        together = known == list(range(first, first + len(known)))
+        self._columns: slice | list[int] = (
+            slice(first, first + len(known)) if together else known
+        )
         self._steps: list[NDArray[np.int64]] = []
         self._values: list[NDArray[np.float32]] = []
 
@@ -51,17 +57,26 @@ class Windows:
         if not isinstance(record, Block) or not len(record):
             return
         numbers = record.steps // self._size
-        for rows in np.split(
-            np.arange(len(record)), np.flatnonzero(np.diff(numbers)) + 1
-        ):
-            number = numbers[rows[0]]
-            if self._steps and self._steps[0][0] // self._size != number:
+        values = record.values[:, self._columns]
+        ends = [*np.flatnonzero(np.diff(numbers)) + 1, len(record)]
+        last = self._size - 1
+        start = 0
+        for end in ends:
+            if (
+                self._steps
+                and self._steps[0][0] // self._size != numbers[start]
+            ):
                 yield self._take()
-            self._steps.append(record.steps[rows])
-            values = record.values[rows[0] : rows[-1] + 1, self._columns]
-            self._values.append(values)
-            if record.steps[rows[-1]] % self._size == self._size - 1:
-                yield self._take()
+            part = Window(record.steps[start:end], values[start:end])
+            complete = record.steps[end - 1] % self._size == last
+            if complete and not self._steps:
+                yield part
+            else:
+                self._steps.append(part.steps)
+                self._values.append(part.values)
+                if complete:
+                    yield self._take()
+            start = end
 
     def _take(self) -> Window:
         steps, values = self._steps, self._values

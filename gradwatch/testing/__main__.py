@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -26,13 +27,17 @@ def record(
         list[str] | None, typer.Option(help="Name or a part of it.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many, from 0.")] = 1,
+    healthy_seeds: Annotated[
+        int, typer.Option(help="The same for healthy programs; 0 = as many.")
+    ] = 0,
     again: Annotated[bool, typer.Option(help="Also what is there.")] = False,
 ) -> None:
     """Train scenarios and the twins of faulty ones, keep what rules get."""
     out.mkdir(parents=True, exist_ok=True)
     for scenario in _chosen(only):
+        alone = healthy_seeds if not scenario.rule else 0
         for run in _runs(scenario):
-            for seed in range(seeds):
+            for seed in range(alone or seeds):
                 path = _path(out, run, seed)
                 if again or not path.exists():
                     save(measure(run, seed), path)
@@ -72,9 +77,12 @@ def judge_all(
     halves: Annotated[
         list[int] | None, typer.Option(help="0, 1 or both, see `detection`.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="File for the table, with the date.")
+    ] = None,
 ) -> None:
     """Judge recordings by the default rules; show misses and false alarms."""
-    verdicts = []
+    verdicts, wrong = [], []
     for scenario in _chosen(only):
         if half(scenario.name) not in (halves or (0, 1)):
             continue
@@ -82,12 +90,16 @@ def judge_all(
             for path in sorted(out.glob(f"{run.name}-[0-9].zip")):
                 verdict = judged(run, load(path), default_rules)
                 verdicts.append(verdict)
-                _tell(verdict)
-    typer.echo(table(verdicts))
+                wrong += _wrong(verdict)
+    text = "\n".join([*wrong, "", table(verdicts)])
+    typer.echo(text)
+    if report is not None:
+        today = datetime.date.today().isoformat()
+        report.write_text(f"# Detection, {today}\n\n{text}\n")
 
 
-def _tell(verdict: Verdict) -> None:
-    """Shows what is not as it should be."""
+def _wrong(verdict: Verdict) -> list[str]:
+    """What is not as it should be, if anything."""
     scenario = verdict.scenario
     said = ", ".join(
         f"{f.rule} ({f.severity}, {f.subject or 'run'}, step {f.last_step})"
@@ -100,8 +112,9 @@ def _tell(verdict: Verdict) -> None:
     elif not scenario.rule and verdict.serious:
         what = "false alarm"
     else:
-        return
-    typer.echo(f"- {scenario.name}, seed {verdict.seed}: {what}; told: {said}")
+        return []
+    run = f"{scenario.name}, seed {verdict.seed}"
+    return [f"- {run}: {what}; told: {said or 'nothing'}"]
 
 
 def _row(scenario: Scenario, runs: list[Recording]) -> tuple[str, bool]:

@@ -79,21 +79,33 @@ def judged(
 def table(verdicts: Iterable[Verdict]) -> str:
     """Returns, rule by rule, hits, places and false alarms, as Markdown.
 
-    The healthy, fixed twins among them, are in the last row.
+    The healthy, fixed twins among them, are in the last rows.
     """
     known = list(verdicts)
-    rows = ["| rule | programs | named | place | told at step (median) |"]
-    rows.append("|---|---|---|---|---|")
-    rules = dict.fromkeys(v.scenario.rule for v in known if v.scenario.rule)
+    head = "| rule | runs | named | place | told at step (median) |"
+    rows = [head, "|---|---|---|---|---|"]
     faulty = [v for v in known if v.scenario.rule]
-    for rule in rules:
+    for rule in dict.fromkeys(v.scenario.rule for v in faulty):
         mine = [v for v in faulty if v.scenario.rule == rule]
         rows.append(_row(f"`{rule}`", mine))
-    rows.append(_row("all", faulty))
-    healthy = [v for v in known if not v.scenario.rule]
-    alarms = sum(bool(v.serious) for v in healthy)
-    rows.append(f"| healthy | {len(healthy)} | {alarms} alarmed falsely | | |")
+    for name, part in _parts(faulty).items():
+        rows.append(_row(name, part))
+    for name, part in _parts(v for v in known if not v.scenario.rule).items():
+        alarms = sum(bool(v.serious) for v in part)
+        cells = (f"healthy, {name}", len(part), f"{alarms} falsely", "", "")
+        rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
+
+
+def _parts(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """All, and those of the two halves; a twin is where its scenario is."""
+    known = list(verdicts)
+    halves = [half(v.scenario.name.removesuffix("_fixed")) for v in known]
+    return {
+        "all": known,
+        "first half": [v for v, h in zip(known, halves) if h == 0],
+        "second half": [v for v, h in zip(known, halves) if h == 1],
+    }
 
 
 def _row(name: str, verdicts: Sequence[Verdict]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from gradwatch.records import (
     Variable,
 )
 from gradwatch.signals import Slot
+from tests.rules import synthetic
 
 XRAYS = (10, 20, 50, 100, 200, 300, 400)
 
@@ -75,16 +75,12 @@ def judged(
     cuts: Iterable[int] = (),
 ) -> list[Finding]:
     """Returns what a new rule says about a run in pieces."""
-    schema, block = run(columns, steps)
-    rule.begin(Anatomy(), Schema())
-    rule.begin(anatomy, schema)
-    found: list[Finding] = list(rule.check(Block.empty(len(schema.slots))))
-    inside = sorted({c for c in cuts if 0 < c < steps})
-    edges = [0, *inside, steps]
-    for start, end in pairwise(edges):
-        rows = (block.steps >= start) & (block.steps < end)
-        found += rule.check(block.rows(rows))
-    return found
+    wide = {
+        Slot(*name): np.broadcast_to(np.float32(values), steps)
+        for name, values in columns.items()
+    }
+    inside = [cut for cut in cuts if 0 < cut < steps]
+    return synthetic.judged(rule, wide, XRAYS, anatomy, inside)
 
 
 def learning(loss: Any = 2.3, constant: float = 2.3) -> dict[Any, Any]:

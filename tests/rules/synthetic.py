@@ -38,7 +38,7 @@ def judged(
     values[np.ix_(~seen, schema.xray)] = np.nan
     rule.begin(anatomy or Anatomy(), Schema())
     rule.begin(anatomy or Anatomy(), schema)
-    found: list[Finding] = []
+    found: list[Finding] = list(rule.check(Block.empty(len(columns))))
     for part in np.split(np.arange(steps), sorted(set(cuts))):
         times = part.astype(float)
         found += rule.check(Block(part, times, values[part], seen[part]))
