@@ -9,7 +9,7 @@ from itertools import pairwise
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwatch.interfaces import Rule
@@ -112,6 +112,7 @@ def test_a_rule_is_silent_on_a_healthy_run(kind: type[Rule]) -> None:
 
 
 @pytest.mark.parametrize("kind", RULES, ids=lambda k: k.__name__)
+@settings(deadline=None)
 @given(cuts=st.sets(st.integers(0, 500)))
 def test_a_rule_does_not_depend_on_cuts(
     kind: type[Rule], cuts: set[int]

@@ -93,7 +93,7 @@ def test_the_very_first_step_of_a_lazy_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-@pytest.mark.parametrize("mode", SOME, ids=str)
+@pytest.mark.parametrize("mode", MODES[::2], ids=str)
 def test_weights_assigned_in_the_forward_pass(
     mode: Mode, trainable: bool, tmp_path: Path
 ) -> None:
@@ -329,8 +329,8 @@ def test_nan_targets_are_data(tmp_path: Path) -> None:
     watch = GradWatch(tmp_path, xray_every_steps=0)
     _train(model, watch, x, y)
     (finding,) = watch.findings
-    assert (finding.rule, finding.first_step) == ("nonfinite_loss", BAD)
-    assert "batch itself holds NaN" in finding.message
+    assert (finding.rule, finding.first_step) == ("nonfinite_batch", BAD)
+    assert finding.subject == "targets"
 
 
 @pytest.mark.parametrize("jit", [False, True])
