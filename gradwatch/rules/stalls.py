@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Iterator
-from typing import Any
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.progress import Progress, Standing
@@ -29,7 +29,56 @@ def _stalled(at: Standing) -> bool:
     return _late(at) and nothing and not at.falling()
 
 
-class StalledLoss:
+class _OfProgress(abc.ABC):
+    """What they share: each looks at where the run stands, and tells once."""
+
+    name: str
+    severity: Severity
+    advice: str
+
+    def __init__(self) -> None:
+        self._progress = Progress()
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._progress.begin(anatomy, schema)
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        for at in self._progress.stands(record):
+            found = None if self._told else self._look(at)
+            if found is not None:
+                self._told = True
+                yield found
+
+    @abc.abstractmethod
+    def _look(self, at: Standing) -> Finding | None:
+        """Returns what there is to tell, if anything."""
+
+    def _finding(
+        self, at: Standing, causes: tuple[str, ...], said: str, where: str = ""
+    ) -> Finding:
+        return Finding(
+            rule=self.name,
+            severity=self.severity,
+            subject=where,
+            first_step=max(0, at.step - at.seen + 1),
+            last_step=at.step,
+            evidence={
+                "loss_first": at.first,
+                "loss_now": at.now,
+                "loss_of_constant": at.constant,
+                "loss_lowest": at.lowest,
+                "spread_of_predictions": at.spread,
+            },
+            causes=causes,
+            message=said,
+            advice=self.advice,
+        )
+
+
+class StalledLoss(_OfProgress):
     """The loss makes no progress although a lower one is reachable.
 
     Definition: after at least 128 steps and three quarters of the plan (5,000
@@ -53,34 +102,23 @@ class StalledLoss:
         "the examples apart."
     )
 
-    def __init__(self) -> None:
-        self._progress = Progress()
-        self._told = False
-
-    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
-        """See `Rule`."""
-        self._progress.begin(anatomy, schema)
-
-    def check(self, record: Record) -> Iterator[Finding]:
-        """See `Rule`."""
-        for at in self._progress.stands(record):
-            if not self._told and _stalled(at) and not at.spread < _ALIKE:
-                self._told = True
-                than = (
-                    f"than {at.first:.4g}, where it began"
-                    if math.isnan(at.constant)
-                    else f"than {at.constant:.4g}, which a constant answer has"
-                )
-                yield _finding(
-                    self,
-                    at,
-                    ("learning_rate_high", "learning_rate_low", "data"),
-                    f"The loss makes no progress: after {at.seen} steps it is "
-                    f"{at.now:.4g}, no better {than}.",
-                )
+    def _look(self, at: Standing) -> Finding | None:
+        if not _stalled(at) or at.spread < _ALIKE:
+            return None
+        than = (
+            f"than {at.first:.4g}, where it began"
+            if math.isnan(at.constant)
+            else f"than {at.constant:.4g}, which a constant answer has"
+        )
+        return self._finding(
+            at,
+            ("learning_rate_high", "learning_rate_low", "data"),
+            f"The loss makes no progress: after {at.seen} steps it is "
+            f"{at.now:.4g}, no better {than}.",
+        )
 
 
-class ConstantOutput:
+class ConstantOutput(_OfProgress):
     """Predictions hardly depend on the example, and the loss shows it.
 
     Definition: after three quarters of the plan, as for `stalled_loss`,
@@ -102,38 +140,25 @@ class ConstantOutput:
         "units that are silent or saturated, a penalty that is too strong."
     )
 
-    def __init__(self) -> None:
-        self._progress = Progress()
-        self._told = False
-
-    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
-        """See `Rule`."""
-        self._progress.begin(anatomy, schema)
-
-    def check(self, record: Record) -> Iterator[Finding]:
-        """See `Rule`."""
-        for at in self._progress.stands(record):
-            same = at.inputs == 0 and at.gain < _NOTHING
-            unknown = math.isnan(at.constant)
-            less = at.spread < 0.5 * at.began or not at.falling()
-            nothing = unknown or at.gain < _NOTHING
-            alike = at.spread < _ALIKE and _late(at) and nothing and less
-            if self._told or not (same or alike):
-                continue
-            self._told = True
-            said = (
-                "All inputs of a batch are the same, so all predictions are."
-                if same
-                else "The model predicts nearly the same for every example: "
-                f"predictions vary by {at.spread:.1%} of what they should, and "
-                f"the loss is {at.now:.4g} after {at.seen} steps."
-            )
-            subject = "inputs" if same else "predictions"
-            causes = ("data",) if same else ("dead_units", "data")
-            yield _finding(self, at, causes, said, subject)
+    def _look(self, at: Standing) -> Finding | None:
+        if at.inputs == 0 and at.gain < _NOTHING:
+            said = "All inputs of a batch are the same, so all predictions are."
+            return self._finding(at, ("data",), said, "inputs")
+        less = at.spread < 0.5 * at.began or not at.falling()
+        nothing = math.isnan(at.constant) or at.gain < _NOTHING
+        if not (at.spread < _ALIKE and _late(at) and nothing and less):
+            return None
+        return self._finding(
+            at,
+            ("dead_units", "data"),
+            "The model predicts nearly the same for every example: predictions "
+            f"vary by {at.spread:.1%} of what they should, and the loss is "
+            f"{at.now:.4g} after {at.seen} steps.",
+            "predictions",
+        )
 
 
-class LossFloor:
+class LossFloor(_OfProgress):
     """The loss sits at the lowest value that these targets allow.
 
     Definition: after half of the plan, the loss has gone 90 % of the way from
@@ -150,31 +175,20 @@ class LossFloor:
         "Nothing is wrong; judge by a metric that is 0 for the best answer."
     )
 
-    def __init__(self) -> None:
-        self._progress = Progress()
-        self._told = False
-
-    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
-        """See `Rule`."""
-        self._progress.begin(anatomy, schema)
-
-    def check(self, record: Record) -> Iterator[Finding]:
-        """See `Rule`."""
-        for at in self._progress.stands(record):
-            high = at.lowest > 0.1 * at.constant
-            late = at.seen >= max(_LEAST, 0.5 * at.plan)
-            if not self._told and high and late and at.gain > 0.9:
-                self._told = True
-                yield _finding(
-                    self,
-                    at,
-                    (),
-                    f"The loss of {at.now:.4g} is near the lowest that these "
-                    f"targets allow, {at.lowest:.4g}: their own entropy.",
-                )
+    def _look(self, at: Standing) -> Finding | None:
+        high = at.lowest > 0.1 * at.constant
+        late = at.seen >= max(_LEAST, 0.5 * at.plan)
+        if not (high and late and at.gain > 0.9):
+            return None
+        return self._finding(
+            at,
+            (),
+            f"The loss of {at.now:.4g} is near the lowest that these targets "
+            f"allow, {at.lowest:.4g}: their own entropy.",
+        )
 
 
-class SlowLoss:
+class SlowLoss(_OfProgress):
     """The loss falls, but the plan will be over long before it is low.
 
     Definition: after half of the plan, and at least 128 steps, the loss has not
@@ -190,53 +204,19 @@ class SlowLoss:
     meaning = "The loss falls, but too slowly for the steps planned."
     advice = "Raise the learning rate by three to ten, or plan more steps."
 
-    def __init__(self) -> None:
-        self._progress = Progress()
-        self._told = False
-
-    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
-        """See `Rule`."""
-        self._progress.begin(anatomy, schema)
-
-    def check(self, record: Record) -> Iterator[Finding]:
-        """See `Rule`."""
-        for at in self._progress.stands(record):
-            left = max(0, at.plan - at.seen)
-            late = at.seen >= max(_LEAST, 0.5 * at.plan)
-            most = max(at.gain, at.gain_at(at.newest))
-            if self._told or not late or most >= 0.2 or not at.falling():
-                continue
-            slope = at.slope()
-            end = at.now - slope * left
-            if slope > 0 and at.gain_at(end) < 0.4:
-                self._told = True
-                yield _finding(
-                    self,
-                    at,
-                    ("learning_rate_low",),
-                    f"The loss falls slowly: {at.first:.4g} at first, "
-                    f"{at.now:.4g} after {at.seen} steps; at this pace it will "
-                    f"be {end:.4g} after the {at.plan} that are planned.",
-                )
-
-
-def _finding(
-    rule: Any, at: Standing, causes: tuple[str, ...], said: str, where: str = ""
-) -> Finding:
-    return Finding(
-        rule=rule.name,
-        severity=rule.severity,
-        subject=where,
-        first_step=max(0, at.step - at.seen + 1),
-        last_step=at.step,
-        evidence={
-            "loss_first": at.first,
-            "loss_now": at.now,
-            "loss_of_constant": at.constant,
-            "loss_lowest": at.lowest,
-            "spread_of_predictions": at.spread,
-        },
-        causes=causes,
-        message=said,
-        advice=rule.advice,
-    )
+    def _look(self, at: Standing) -> Finding | None:
+        late = at.seen >= max(_LEAST, 0.5 * at.plan)
+        most = max(at.gain, at.gain_at(at.newest))
+        if not late or most >= 0.2 or not at.falling():
+            return None
+        slope = at.slope()
+        end = at.now - slope * max(0, at.plan - at.seen)
+        if slope <= 0 or at.gain_at(end) >= 0.4:
+            return None
+        return self._finding(
+            at,
+            ("learning_rate_low",),
+            f"The loss falls slowly: {at.first:.4g} at first, {at.now:.4g} "
+            f"after {at.seen} steps; at this pace it will be {end:.4g} after "
+            f"the {at.plan} that are planned.",
+        )
