@@ -26,6 +26,7 @@ from gradwatch.rules.nonfinite import (
     NonfiniteWeight,
 )
 from gradwatch.rules.outputs import OutputMismatch
+from gradwatch.rules.progress import Progress
 from gradwatch.rules.saturation import SaturatedUnits
 from gradwatch.rules.scales import UnscaledInput, UnscaledTarget
 from gradwatch.rules.spikes import GradientSpike, LossSpike
@@ -47,6 +48,7 @@ __all__ = ["default_rules"]
 
 def default_rules() -> list[Rule]:
     """Returns new instances of all rules, in the order of the catalogue."""
+    progress = Progress()
     return [
         NonfiniteBatch(),
         NonfiniteLoss(),
@@ -61,16 +63,16 @@ def default_rules() -> list[Rule]:
         SaturatedUnits(),
         SymmetricWeights(),
         BadInitialisation(),
-        UpdateTooLarge(),
-        UpdateTooSmall(),
+        UpdateTooLarge(progress),
+        UpdateTooSmall(progress),
         FrozenVariable(),
         SkippedUpdates(),
         ClippingAlways(),
-        StalledLoss(),
-        SlowLoss(),
+        StalledLoss(progress),
+        SlowLoss(progress),
         DivergingLoss(),
         LossSpike(),
-        LossFloor(),
+        LossFloor(progress),
         NegativeLoss(),
         DominantComponent(),
         ConflictingComponents(),
@@ -78,7 +80,7 @@ def default_rules() -> list[Rule]:
         OutputMismatch(),
         TargetMismatch(),
         ConstantTarget(),
-        ConstantOutput(),
+        ConstantOutput(progress),
         UnscaledInput(),
         UnscaledTarget(),
         NoReadings(),

@@ -41,6 +41,7 @@ class Climbing:
     def __init__(self, scales: Sequence[tuple[int, int, float]]) -> None:
         self._scales = scales
         self._longest = max(lag for lag, *_ in scales)
+        self._factor = min(factor for *_, factor in scales)
         self._steps = np.zeros(0, np.int64)
         self._values = np.zeros(0)
         self._largest = -np.inf  # of what is not kept any more
@@ -61,8 +62,15 @@ class Climbing:
         """
         finite = np.isfinite(values)
         new = np.flatnonzero(allowed[finite]) + len(self._steps)
+        fresh = values[finite]
         steps = np.concatenate([self._steps, steps[finite]])
         values = np.concatenate([self._values, values[finite]])
+        # What came first bounds from below what any climb is compared with.
+        least = max(self._largest, float(values[0])) if len(values) else 0.0
+        low = not len(fresh) or fresh.max() <= self._factor * least
+        if low or not len(new):
+            self._forget(steps, values)
+            return None
         largest = np.maximum.accumulate(np.append(self._largest, values))
         found = [
             self._at(scale, new, values, largest) for scale in self._scales
@@ -74,10 +82,17 @@ class Climbing:
             before = float(largest[row - lag + 1])
             first, now = int(steps[row - lag]), float(values[row])
             climb = Climb(first, int(steps[row]), before, now)
-        gone = max(0, len(values) - self._longest)
-        self._largest = float(largest[gone])
-        self._steps, self._values = steps[gone:], values[gone:]
+        self._forget(steps, values)
         return climb
+
+    def _forget(
+        self, steps: NDArray[np.int64], values: NDArray[np.float64]
+    ) -> None:
+        """Keeps what the longest time scale needs, of the rest the largest."""
+        gone = max(0, len(values) - self._longest)
+        if gone:
+            self._largest = max(self._largest, float(values[:gone].max()))
+        self._steps, self._values = steps[gone:], values[gone:]
 
     def _at(
         self,

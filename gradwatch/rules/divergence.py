@@ -205,9 +205,11 @@ class NegativeLoss:
         losses = record.values[:, self._loss].astype(float)
         recent = np.concatenate([self._recent, losses])
         self._recent = recent[-_KEPT:]
-        known = np.concatenate([np.full(_KEPT, np.nan), recent])
-        slow = _faster(known, len(losses), 8, 18, 3, 1.2)
-        fast = _faster(known, len(losses), 4, 6, 2, 2.0)
+        slow = fast = np.zeros(len(losses), np.bool_)
+        if (losses < 0).any():
+            known = np.concatenate([np.full(_KEPT, np.nan), recent])
+            slow = _faster(known, len(losses), 8, 18, 3, 1.2)
+            fast = _faster(known, len(losses), 4, 6, 2, 2.0)
         climbs = (
             self._slow.look(record.steps, np.abs(losses), slow),
             self._fast.look(record.steps, np.abs(losses), fast),

@@ -51,8 +51,8 @@ class _Moves:
     as zeros; what starts at zero moves by a multiple of itself at first.
     """
 
-    def __init__(self) -> None:
-        self._progress = Progress()
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress or Progress()
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """Takes a new Schema; forgets the moves."""
@@ -113,8 +113,8 @@ class UpdateTooLarge:
     advice = "Lower the learning rate by ten, and warm it up."
     _RATIO, _GROWTH = 0.5, 10.0
 
-    def __init__(self) -> None:
-        self._moves = _Moves()
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._moves = _Moves(progress)
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
@@ -188,8 +188,8 @@ class UpdateTooSmall:
         "thousandth; look at the schedule, and at clipping with a tiny bound."
     )
 
-    def __init__(self) -> None:
-        self._moves = _Moves()
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._moves = _Moves(progress)
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:

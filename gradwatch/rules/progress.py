@@ -105,11 +105,14 @@ class Progress:
     """Follows the loss, or those of its parts whose bounds are known.
 
     Several optimizers (adversaries) have no common progress: nothing comes.
+    Rules may share one: each record counts once.
     """
 
     def __init__(self) -> None:
         self._windows = Windows(_WINDOW)
         self._slots: object = None
+        self._record: Record | None = None
+        self._stood: list[Standing] = []
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """Takes a new Schema; one with other slots begins anew."""
@@ -135,12 +138,17 @@ class Progress:
         self._seen_by_xrays = self._xrayed()
         self._seen = 0
 
-    def stands(self, record: Record) -> Iterator[Standing]:
-        """Yields where the run stands, after windows that complete.
+    def stands(self, record: Record) -> list[Standing]:
+        """Returns where the run stands, after windows that complete.
 
         After each of the first, then ever more rarely: 8 to 16 times while the
         number of steps doubles.
         """
+        if record is not self._record:
+            self._record, self._stood = record, list(self._stands(record))
+        return self._stood
+
+    def _stands(self, record: Record) -> Iterator[Standing]:
         self._rows += xrays(record)
         for window in self._windows.cut(record):
             if not self._measured:

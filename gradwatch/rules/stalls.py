@@ -36,8 +36,8 @@ class _OfProgress(abc.ABC):
     severity: Severity
     advice: str
 
-    def __init__(self) -> None:
-        self._progress = Progress()
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or Progress()
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
