@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import shutil
@@ -20,6 +21,7 @@ from selenium import webdriver
 from selenium.common.exceptions import (
     StaleElementReferenceException as StaleElement,
 )
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -27,8 +29,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.conftest import Demo
 
-SECONDS = 240.0
+SECONDS = 100.0
 """Until TensorBoard is up, or a page shows what it should."""
+
+LOADS = 3
+"""A chart that is not drawn by then never is: the page is loaded again."""
 
 CLOSED = ".group-toolbar:has([data-mat-icon-name='expand_more_24px'])"
 LAYERS = ("hidden_1", "hidden_2", "classes")
@@ -95,11 +100,19 @@ def test_curves_and_findings_are_on_the_page(
 ) -> None:
     """Loss and norms have curves; the finding is a text that can be read."""
     wait = WebDriverWait(browser, SECONDS, ignored_exceptions=[StaleElement])
-    browser.get(f"{page}#timeseries")
-    wait.until(_all_groups_open)
     variables = [f"variable_gradient_norm/digits/{x}/kernel" for x in LAYERS]
-    for tag in ("loss", "gradient_norm", "metric/accuracy", *variables):
-        wait.until(partial(_has_curve, tag=tag))
+    missing = ["loss", "gradient_norm", "metric/accuracy", *variables]
+    for _ in range(LOADS):
+        if not missing:
+            break
+        browser.get("about:blank")
+        browser.get(f"{page}#timeseries")
+        wait.until(_all_groups_open)
+        with contextlib.suppress(TimeoutException):
+            while missing:
+                wait.until(partial(_has_curve, tag=missing[0]))
+                del missing[0]
+    assert missing == []
     browser.save_screenshot(str(tmp_path / "timeseries.png"))
     for tab, said in (
         ("text", ("became NaN while the loss was still", "epsilon")),
