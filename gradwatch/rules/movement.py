@@ -95,7 +95,19 @@ def _is_kernel(variable: Variable) -> bool:
     return variable.trainable and len(variable.shape) > 1 and variable.scale > 0
 
 
-class UpdateTooLarge:
+class _OfMoves:
+    """What the rules share: the moves, and that each tells once."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._moves = _Moves(progress)
+        self._told = False
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        self._moves.begin(anatomy, schema)
+
+
+class UpdateTooLarge(_OfMoves):
     """Updates are as large as the weights, and the loss is the worse for it.
 
     Definition: in the last two X-rays a kernel moved by half of its norm or
@@ -112,14 +124,6 @@ class UpdateTooLarge:
     meaning = "Updates are about as large as the weights."
     advice = "Lower the learning rate by ten, and warm it up."
     _RATIO, _GROWTH = 0.5, 10.0
-
-    def __init__(self, progress: Progress | None = None) -> None:
-        self._moves = _Moves(progress)
-        self._told = False
-
-    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
-        """See `Rule`."""
-        self._moves.begin(anatomy, schema)
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
@@ -164,7 +168,7 @@ class UpdateTooLarge:
         )
 
 
-class UpdateTooSmall:
+class UpdateTooSmall(_OfMoves):
     """Updates are so small that the whole plan cannot change the weights.
 
     Definition: in three X-rays at least, r is the largest ratio of an update's
@@ -187,14 +191,6 @@ class UpdateTooSmall:
         "Raise the learning rate until one step moves the weights by about a "
         "thousandth; look at the schedule, and at clipping with a tiny bound."
     )
-
-    def __init__(self, progress: Progress | None = None) -> None:
-        self._moves = _Moves(progress)
-        self._told = False
-
-    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
-        """See `Rule`."""
-        self._moves.begin(anatomy, schema)
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""

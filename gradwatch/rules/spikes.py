@@ -61,7 +61,6 @@ class GradientSpike:
         self._windows = Windows(_WINDOW)
         self._usual = _Usual(1)
         self._spikes: list[tuple[int, float]] = []
-        self._seen = 0
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
@@ -80,12 +79,11 @@ class GradientSpike:
                 worst = far[np.argmax(norms[far, 0])]
                 spike = int(window.steps[worst]), float(norms[worst, 0])
                 self._spikes.append(spike)
-                self._seen += 1
-                if self._seen in (1, self._SEVERAL):
+                if len(self._spikes) in (1, self._SEVERAL):
                     yield self._finding(window)
 
     def _finding(self, window: Window) -> Finding:
-        several = self._seen >= self._SEVERAL
+        several = len(self._spikes) >= self._SEVERAL
         told = ", ".join(f"{norm:.3g} at step {s}" for s, norm in self._spikes)
         usual = float(np.nanmedian(window.values))
         return Finding(
