@@ -173,6 +173,7 @@ class Measure:
             squared=rule.squares(optimizer),
             skips=optimizer is not rule.inner(optimizer),
             updates=rule.updates(optimizer),
+            compiled=self._model.jit_compile and not tf.executing_eagerly(),
         )
         share = Share(taken.gradients, len(shared))
         verdict = judge_all(step, share, blocked, self._guarded)

@@ -1,11 +1,11 @@
 """The verdict on one step: its reading, and whether it may change the model.
 
 Right at every magnitude and cheap at most. The everyday path is one pass per
-tensor (`tf.nn.l2_loss`, on CPU 2 to 9 times faster than other sums of squares)
-and a dozen operations on small vectors. Only a step in doubt takes the other
-branch: a float32 sum of squares has overflowed or may have lost small entries,
-something is not finite, or the latch is set. There norms are settled in
-float64 and the batch is looked at.
+tensor (`tf.nn.l2_loss`, in graph mode on CPU 2 to 9 times faster than other
+sums of squares) and a dozen operations on small vectors. Only a step in doubt
+takes the other branch: a float32 sum of squares has overflowed or may have lost
+small entries, something is not finite, or the latch is set. There norms are
+settled in float64 and the batch is looked at.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ HEAD = (
 # together, which is 1e-5 of the lower bound. Below the upper one the sums of a
 # thousand variables do not overflow.
 _LOWEST, _HIGHEST = 1e-24, 1e35
+_SLICES, _ROW = 16, 1024
 _SQUARABLE = 1.8e19  # the square of more is Inf in float32
 
 
@@ -63,6 +64,7 @@ class Step(NamedTuple):
         updates: bool scalar, whether this step changes weights at all; with
             gradient accumulation most only collect.
         got: what the optimizer gets instead of `gradients`, if anything else.
+        compiled: whether XLA compiles the step.
     """
 
     loss: Any
@@ -76,6 +78,7 @@ class Step(NamedTuple):
     skips: bool
     updates: Any
     got: Sequence[Any] = ()
+    compiled: bool = False
 
 
 class Verdict(NamedTuple):
@@ -106,8 +109,9 @@ def judge(step: Step, latched: Any, guarded: bool) -> Verdict:
         latched: bool scalar, whether no step may change the model any more.
         guarded: whether a bad step may not change the model.
     """
-    halves = [_half_square(t) for t in step.gradients]
-    others = [_half_square(t) for t in (*step.got, *(b for _, b in step.state))]
+    rest = *step.got, *(now for _, now in step.state)
+    halves = [_half_square(t, step.compiled) for t in step.gradients]
+    others = [_half_square(t, step.compiled) for t in rest]
     loss = tf.cast(step.loss, tf.float32)
     found = tf.stack([*halves, *others, loss])
     least = [_LOWEST / 2] * len(halves) + [-1.0] * len(others) + [-_HIGHEST]
@@ -159,11 +163,34 @@ def dense(gradient: Any) -> Any:
     return tf.math.unsorted_segment_sum(rows, segments, tf.shape(rows)[0])
 
 
-def _half_square(tensor: Any) -> Any:
+def _half_square(tensor: Any, compiled: bool) -> Any:
     """Half the sum of squares, float32 scalar."""
     if tensor.dtype != tf.float64:
         tensor = tf.cast(tensor, tf.float32)
+    size = tensor.shape.num_elements()
+    if compiled and size is not None and size >= _SLICES * _ROW:
+        return _half_square_in_slices(tensor, size)
     return tf.cast(tf.nn.l2_loss(tensor), tf.float32)
+
+
+def _half_square_in_slices(tensor: Any, size: int) -> Any:
+    """The same, where XLA compiles the step.
+
+    XLA adds entry after entry: 3.4 million of them take 3 ms on one core, and
+    the float32 sum of a million equal ones is off by 2e-5. Adding slices first,
+    which are vectors, and then rows of what comes out takes 0.45 ms (8 and 32
+    slices take 0.55) and is off by 2e-7 (measured with TensorFlow 2.21).
+    """
+    flat = tf.reshape(tensor, [-1])
+    width = size // (_SLICES * _ROW) * _ROW
+    left = size - _SLICES * width
+    *slices, rest = tf.split(flat, [width] * _SLICES + [left])
+    sums = tf.add_n([tf.square(part) for part in slices])
+    rows = tf.reduce_sum(tf.reshape(sums, [-1, _ROW]), axis=1)
+    # XLA would make one sum of the two, if nothing stood between them.
+    rows = tf.maximum(rows, 0.0)
+    whole = tf.reduce_sum(rows) + tf.reduce_sum(tf.square(rest))
+    return tf.cast(whole / 2, tf.float32)
 
 
 def _healthy(step: Step, loss: Any, squares: Any) -> Any:

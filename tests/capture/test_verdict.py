@@ -96,6 +96,23 @@ def test_norms_are_those_of_float64(arrays: tuple[Any, ...], jit: bool) -> None:
     assert bool(verdict.allowed) is True
 
 
+@pytest.mark.parametrize("size", [16_383, 16_384, 100_003, 3_000_000])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_norms_under_xla_of_any_size(size: int, dtype: str) -> None:
+    """What XLA sums in slices is right, also where rounding has a bias."""
+    gradient = tf.cast(tf.fill([size], 0.1), dtype)
+    hurt = tf.tensor_scatter_nd_update(gradient, [[0]], [np.nan])
+    compiled = tf.function(
+        lambda *tensors: _judge(*tensors, compiled=True), jit_compile=True
+    )
+    want = _norm(tf.cast(gradient, tf.float64))
+    verdict = compiled(gradient, tf.constant([3.0, 4.0]))
+    got = verdict.values[len(HEAD) :]
+    np.testing.assert_allclose(got, [want, 5.0], rtol=1e-5)
+    assert verdict.allowed
+    assert not compiled(hurt, tf.constant([3.0, 4.0])).allowed
+
+
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_bad_entry_is_seen(bad: float, jit: bool) -> None:
