@@ -25,7 +25,7 @@ LAYERS = (
         "exposition",
     ),
     ("rules", "capture", "sinks", "metrics", "outlet"),
-    ("pump", "replay"),
+    ("pump", "replay", "autopsy"),
     ("watch",),
     ("callback",),
     ("preflight",),
@@ -40,6 +40,7 @@ FORBIDDEN = {
     "service": {"keras", "tensorflow", "tensorboard"},
     "provenance": {"tensorboard", "prometheus_client", "typer", "rich"},
     "capture": {"tensorboard", "prometheus_client", "typer", "rich"},
+    "autopsy": {"tensorboard", "prometheus_client", "typer", "rich"},
 }
 HEIGHT = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+import optree
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer
 
@@ -45,9 +46,14 @@ _HERE = Path(__file__).resolve().parent
 _LIBRARIES = (
     _folder(tf.__file__),
     _folder(keras.__file__),
+    _folder(optree.__file__),  # maps Keras' nests
     f"{_HERE}/",
     f"{_HERE.parent / 'capture'}/",
+    f"{_HERE.parent / 'autopsy'}/",
 )
+_CALLERS = (trainer.__file__, f"{_HERE.parent / 'autopsy' / 'trace.py'}")
+"""Files that call a step, or ask for gradients in its stead."""
+
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _STANDARD = (f"{sysconfig.get_path('stdlib')}/", "<frozen ")
 _GENERATED = "__autograph_generated_file"
@@ -79,11 +85,11 @@ def line_of(operation: Any) -> Line | None:
 
 
 def _inside_step(frames: Any) -> list[Any]:
-    """The frames that Keras' trainer has called, all where it has not."""
+    """The frames that a step's last caller has called; all if there is none."""
     inside: list[Any] = []
     for frame in frames:
         inside.append(frame)
-        if frame.filename == trainer.__file__:
+        if frame.filename in _CALLERS:
             inside = []
     return inside
 

@@ -11,9 +11,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Call", "Place", "custom_gradient", "sources"]
+__all__ = [
+    "FUNCTIONS",
+    "Call",
+    "Place",
+    "called_graphs",
+    "custom_gradient",
+    "sources",
+]
 
-_FUNCTIONS = {
+FUNCTIONS = {
     "PartitionedCall": ("f",),
     "StatefulPartitionedCall": ("f",),
     "If": ("then_branch", "else_branch"),
@@ -80,7 +87,7 @@ def sources(place: Place) -> list[Place]:
         return _outside(place) if calls else []
     if operation.type in _SHAPES:
         return []
-    if operation.type in _FUNCTIONS:
+    if operation.type in FUNCTIONS:
         inside = _inside(place)
         if inside:
             return inside
@@ -90,6 +97,15 @@ def sources(place: Place) -> list[Place]:
         used = [i for i, t in enumerate(operation.outputs) if t.consumers()]
         inputs = inputs[max(used, default=-1) + 1 :] or inputs
     return [Place(source, calls) for source in inputs]
+
+
+def called_graphs(operation: Any) -> dict[str, Any]:
+    """Returns the graphs that an operation runs, by the names of attributes.
+
+    Of `Case` there is one for all; `None` stands for one that is not kept.
+    """
+    kinds = FUNCTIONS.get(operation.type, ())
+    return {kind: _graphs(operation, kind)[0] for kind in kinds}
 
 
 def custom_gradient(operation: Any) -> bool:
@@ -103,7 +119,7 @@ def _inside(place: Place) -> list[Place]:
     """What a call's result is inside of the graphs that it runs."""
     operation, index = place.tensor.op, place.tensor.value_index
     calls = place.calls
-    kinds = _FUNCTIONS[operation.type]
+    kinds = FUNCTIONS[operation.type]
     graphs = [g for kind in kinds for g in _graphs(operation, kind)]
     if None in graphs:
         return []

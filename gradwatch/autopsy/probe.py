@@ -1,0 +1,174 @@
+"""Runs a step's graph and looks at everything that it computes.
+
+The graph is imported into a function of its own, which can be asked for any
+tensor in it, in graph mode and under XLA. Operations that would change a
+variable are left out, so nothing of the model changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["Flags", "Probe", "Program", "definition_of"]
+
+_ASSIGNS = ("Assign", "ResourceScatter", "ResourceApply", "ResourceSparse")
+
+
+class Flags(NamedTuple):
+    """What a tensor holds that is not finite.
+
+    Attributes:
+        nan: whether there is NaN in it.
+        inf: whether there is Inf in it.
+    """
+
+    nan: bool
+    inf: bool
+
+
+class Program:
+    """A graph that can be run from given inputs, for any tensor in it.
+
+    Args:
+        graph: a `FuncGraph`.
+        jit: whether XLA compiles it.
+
+    Attributes:
+        graph: the same.
+        jit: the same.
+        floats: its float tensors, in the order of their operations.
+    """
+
+    def __init__(self, graph: Any, jit: bool) -> None:
+        self.graph, self.jit = graph, jit
+        self._definition = definition_of(graph)
+        kept = {node.name for node in self._definition.node}
+        self.floats = [
+            tensor
+            for operation in graph.get_operations()
+            if operation.name in kept
+            for tensor in operation.outputs
+            if tensor.dtype.is_floating
+        ]
+        self._functions: dict[Any, Any] = {}
+
+    def run(
+        self,
+        tensors: Sequence[Any],
+        inputs: Sequence[Any],
+        then: Callable[[Any], Any] = list,
+    ) -> Any:
+        """Returns `then(tensors)`, of the graph run from `inputs`.
+
+        All floats are looked at each time: so TensorFlow fuses no operations,
+        and two runs compute the same.
+        """
+        key = tuple(tensor.name for tensor in tensors), then
+        if key not in self._functions:
+            traced = tf.function(
+                lambda *given: self._traced(key[0], given, then),
+                autograph=False,
+                jit_compile=self.jit,
+            )
+            self._functions[key] = traced.get_concrete_function(*inputs)
+        return self._functions[key](*inputs)[0]
+
+    def _traced(
+        self,
+        names: Sequence[str],
+        given: Sequence[Any],
+        then: Callable[[Any], Any],
+    ) -> Any:
+        every = [tensor.name for tensor in self.floats]
+        found = self._imported([*names, *every], given)
+        return then(found[: len(names)]), _flags(found[len(names) :])
+
+    def _imported(self, names: Sequence[str], given: Sequence[Any]) -> Any:
+        """The tensors of these names, in the graph being built."""
+        used = {name for node in self._definition.node for name in node.input}
+        known = {
+            tensor.name: value
+            for tensor, value in zip(self.graph.inputs, given)
+            if tensor.op.name in used
+        }
+        return tf.graph_util.import_graph_def(
+            self._definition,
+            input_map=known,
+            return_elements=list(names),
+            name="replayed",
+        )
+
+
+class Probe:
+    """What a graph computes from given inputs.
+
+    Args:
+        program: runs it.
+        inputs: eager tensors, as many as the graph has inputs.
+
+    Attributes:
+        program: the same.
+        inputs: the same.
+        nonfinite: name of a tensor -> its flags; only of those that hold NaN
+            or Inf.
+
+    Raises:
+        Exception: what TensorFlow raises where it cannot run the graph so.
+    """
+
+    def __init__(self, program: Program, inputs: Sequence[Any]) -> None:
+        self.program = program
+        self.inputs = list(inputs)
+        given = [
+            (tensor, value)
+            for tensor, value in zip(program.graph.inputs, self.inputs)
+            if tensor.dtype.is_floating
+        ]
+        inside = program.run(program.floats, self.inputs, _flags).numpy()
+        outside = [_flags([value]).numpy()[0] for _, value in given]
+        tensors = [*program.floats, *(tensor for tensor, _ in given)]
+        self.nonfinite = {
+            tensor.name: Flags(bool(nan), bool(inf))
+            for tensor, (nan, inf) in zip(tensors, [*inside, *outside])
+            if nan or inf
+        }
+
+    def values(self, tensors: Sequence[Any]) -> list[Any]:
+        """Returns what tensors of the graph are, as eager tensors."""
+        graph = self.program.graph
+        inputs = {t.name: v for t, v in zip(graph.inputs, self.inputs)}
+        asked = [t for t in tensors if t.name not in inputs]
+        found = self.program.run(asked, self.inputs) if asked else []
+        known = inputs | {t.name: v for t, v in zip(asked, found)}
+        return [known[t.name] for t in tensors]
+
+
+def _flags(tensors: Sequence[Any]) -> Any:
+    """Bool `[N, 2]`: whether each tensor holds NaN, whether Inf."""
+    rows = [
+        [
+            tf.reduce_any(tf.math.is_nan(tensor)),
+            tf.reduce_any(tf.math.is_inf(tensor)),
+        ]
+        for tensor in tensors
+    ]
+    return tf.reshape(tf.stack(rows) if rows else np.zeros(0, bool), [-1, 2])
+
+
+def definition_of(graph: Any) -> Any:
+    """Returns a graph's definition, without inputs and what it would assign."""
+    definition = graph.as_graph_def()
+    given = {tensor.op.name for tensor in graph.inputs}
+    gone = {n.name for n in definition.node if n.op.startswith(_ASSIGNS)}
+    kept = [n for n in definition.node if n.name not in gone | given]
+    del definition.node[:]
+    for node in kept:
+        inputs = [i for i in node.input if i.removeprefix("^") not in gone]
+        del node.input[:]
+        node.input.extend(inputs)
+    definition.node.extend(kept)
+    return definition

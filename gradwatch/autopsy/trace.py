@@ -1,0 +1,131 @@
+"""The step once more, as a graph in which every gradient knows its operation.
+
+Nothing of the model changes: optimizers are not applied, and what the step
+assigns is left out when its graph is run (see `probe.py`). Read in tensorflow
+2.21: `python/ops/gradients_util.py` (_GradientsHelper) names what it makes of
+an operation `<name>_grad`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from gradwatch.capture import optimizer as rule
+from gradwatch.capture.anatomy import key, subjects
+from gradwatch.capture.attributes import hooked
+from gradwatch.capture.hooks import Listener, listening, overrides
+from gradwatch.capture.support import own_train_step
+
+__all__ = ["BACKWARD", "Component", "Traced", "trace"]
+
+BACKWARD = "gradwatch_backward"
+"""What the names of gradient operations begin with."""
+
+
+class Component(NamedTuple):
+    """A term of the loss that was marked.
+
+    Attributes:
+        name: as the user has named it.
+        value: a tensor of the step's graph.
+    """
+
+    name: str
+    value: Any
+
+
+class Traced(NamedTuple):
+    """A step's graph and what is of interest in it.
+
+    Attributes:
+        graph: the `FuncGraph`; its inputs are the batch, then what it captures.
+        losses: what was differentiated.
+        gradients: path of a variable -> its gradients, as the tape gave them.
+        components: terms of the loss, in the order in which they were marked.
+    """
+
+    graph: Any
+    losses: list[Any]
+    gradients: dict[str, list[Any]]
+    components: list[Component]
+
+    def ends(self) -> list[Any]:
+        """Returns what the step is for: gradients, and state it assigns."""
+        state = [
+            op.inputs[1]
+            for op in self.graph.get_operations()
+            if op.type.startswith("Assign") and op.inputs[1].dtype.is_floating
+        ]
+        flat = [g for each in self.gradients.values() for g in each]
+        values = [getattr(gradient, "values", gradient) for gradient in flat]
+        return [*values, *state]
+
+
+def trace(model: Any, batch: Any) -> Traced:
+    """Traces `model.train_step` on a batch; changes nothing.
+
+    Args:
+        model: a compiled `keras.Model` whose variables exist.
+        batch: what its train step is called with, a nest of tensors.
+    """
+    step = own_train_step(model)
+    seen = _Seen(subjects(model))
+
+    def run(data: Any) -> None:
+        hooks = [
+            hook
+            for optimizer in rule.optimizers(model)
+            for hook in overrides(optimizer, seen)
+        ]
+        with hooked(hooks), listening(seen):
+            step(data)
+
+    traced = tf.function(run, autograph=False).get_concrete_function(batch)
+    return Traced(traced.graph, seen.losses, seen.gradients, seen.components)
+
+
+class _Seen:
+    """Hears what the step does; see `Listener`."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self.losses: list[Any] = []
+        self.gradients: dict[str, list[Any]] = {}
+        self.components: list[Component] = []
+        self._names = names
+
+    def component(self, name: str, value: Any, weight: Any) -> None:
+        """See `Listener`."""
+        tensor = tf.convert_to_tensor(value)
+        self.components.append(Component(name, tensor))
+
+    def entered(self) -> None:
+        """See `Listener`."""
+
+    def gradient(self, call: Any, target: Any, sources: Any) -> Any:
+        """See `Listener`."""
+        values = tf.nest.map_structure(_value, sources)
+        targets = tf.nest.flatten(target)
+        flat = tf.gradients(targets, tf.nest.flatten(values), name=BACKWARD)
+        self.losses += targets
+        for source, gradient in zip(tf.nest.flatten(values), flat):
+            name = self._names.get(key(source), getattr(source, "name", ""))
+            if gradient is not None:
+                self.gradients.setdefault(name, []).append(gradient)
+        return tf.nest.pack_sequence_as(values, flat)
+
+    def scale_loss(self, call: Any, optimizer: Any, loss: Any) -> Any:
+        """See `Listener`."""
+        return call(loss)
+
+    def apply(self, call: Any, optimizer: Any, grads: Any, to: Any) -> Any:
+        """See `Listener`; the model is to stay as it is."""
+
+    def inner(self, graph: Any, what: str) -> Listener | None:
+        """See `Listener`."""
+        return None
+
+
+def _value(source: Any) -> Any:
+    return getattr(source, "_value", source)
