@@ -156,10 +156,10 @@ class Measure:
         self._parts.append(self.ledger.take(total))
         shared = self.known | self._parts[-1]
         factor = rule.scale(optimizer) if scale is None else scale
-        given = rule.Handed(own, got, factor, variables, changed)
-        told = rule.told(optimizer) | rule.applied(optimizer, given)
-        names = list(map(self.name, variables))
-        gradients = list(map(dense, sums))
+        told = rule.told(optimizer) | rule.applied(
+            optimizer, rule.Handed(own, got, factor, variables, changed)
+        )
+        names, gradients = [*map(self.name, variables)], [*map(dense, sums)]
         self._look(names, gradients, variables, scale)
         step = Step(
             loss=tf.reduce_sum(total),
