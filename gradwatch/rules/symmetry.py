@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.evidence import kernels, step_ratio
 from gradwatch.rules.rows import Columns, Row, xrays
@@ -53,6 +55,9 @@ class SymmetricWeights:
         several = {v.path for v in anatomy.variables if v.shape[-1:] > (1,)}
         paths = kernels(anatomy, schema)
         self._kernels = [path for path in paths if path in several]
+        self._reads = [
+            self._columns.reader(signal, self._kernels) for signal in self.needs
+        ]
         self._units = {v.path: v.shape[-1:] for v in anatomy.variables}
 
     def check(self, record: Record) -> Iterator[Finding]:
@@ -60,8 +65,7 @@ class SymmetricWeights:
         for row in xrays(record):
             self._seen = {
                 path: [*self._seen.get(path, []), row.step]
-                for path in self._kernels
-                if self._copies(row, path)
+                for path in self._copies(row)
             }
             lasting = [
                 path
@@ -72,15 +76,17 @@ class SymmetricWeights:
                 self._told = True
                 yield self._finding(row, lasting)
 
-    def _copies(self, row: Row, path: str) -> bool:
-        norm = self._columns.get(row, "variable_weight_norm", path)
-        moved = self._columns.get(row, "variable_update_norm", path)
-        spread = self._columns.get(row, "variable_unit_spread", path)
-        return (
-            moved > self._MOVED * norm > 0.0
-            and spread < self._SPREAD
-            and spread * norm < self._STEP * moved
-        )
+    def _copies(self, row: Row) -> list[str]:
+        """Returns the kernels whose units are copies that move."""
+        spread, norm, moved = (read(row) for read in self._reads)
+        with np.errstate(invalid="ignore"):  # NaN is data
+            copies = (
+                (norm > 0.0)
+                & (moved > self._MOVED * norm)
+                & (spread < self._SPREAD)
+                & (spread * norm < self._STEP * moved)
+            )
+        return [self._kernels[i] for i in np.flatnonzero(copies)]
 
     def _finding(self, row: Row, paths: list[str]) -> Finding:
         path = paths[0]
