@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
-from gradwatch.rules.evidence import kernels, step_ratio
+from gradwatch.rules.evidence import kernels, step_ratios
 from gradwatch.rules.rows import Columns, Row, xrays
 from gradwatch.rules.wording import listed
 
@@ -58,6 +58,7 @@ class SymmetricWeights:
         self._reads = [
             self._columns.reader(signal, self._kernels) for signal in self.needs
         ]
+        self._ratios = step_ratios(self._columns, self._kernels)
         self._units = {v.path: v.shape[-1:] for v in anatomy.variables}
 
     def check(self, record: Record) -> Iterator[Finding]:
@@ -93,6 +94,7 @@ class SymmetricWeights:
         units = self._units[path][0]
         also = f"; so have those of {listed(paths[1:])}" if paths[1:] else ""
         spread = self._columns.get(row, "variable_unit_spread", path)
+        ratios = dict(zip(self._kernels, self._ratios(row).tolist()))
         return Finding(
             rule=self.name,
             severity=self.severity,
@@ -104,7 +106,7 @@ class SymmetricWeights:
                     p: self._columns.get(row, "variable_unit_spread", p)
                     for p in paths
                 },
-                "step_ratio": step_ratio(self._columns, row, path),
+                "step_ratio": ratios[path],
             },
             causes=("initialisation",),
             message=(
