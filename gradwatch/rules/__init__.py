@@ -19,7 +19,7 @@ from gradwatch.rules.gradients import MissingGradient
 from gradwatch.rules.headroom import Headroom
 from gradwatch.rules.initial import BadInitialisation
 from gradwatch.rules.liveness import LostReadings, NoReadings
-from gradwatch.rules.movement import UpdateTooLarge, UpdateTooSmall
+from gradwatch.rules.movement import Moves, UpdateTooLarge, UpdateTooSmall
 from gradwatch.rules.nonfinite import (
     NonfiniteBatch,
     NonfiniteGradient,
@@ -50,6 +50,7 @@ __all__ = ["default_rules"]
 def default_rules() -> list[Rule]:
     """Returns new instances of all rules, in the order of the catalogue."""
     progress, headroom = Progress(), Headroom()
+    moves = Moves(progress)
     return [
         NonfiniteBatch(),
         NonfiniteLoss(),
@@ -64,8 +65,8 @@ def default_rules() -> list[Rule]:
         SaturatedUnits(headroom),
         SymmetricWeights(),
         BadInitialisation(headroom),
-        UpdateTooLarge(progress),
-        UpdateTooSmall(progress),
+        UpdateTooLarge(moves),
+        UpdateTooSmall(moves),
         FrozenVariable(),
         SkippedUpdates(),
         ClippingAlways(),
