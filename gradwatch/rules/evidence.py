@@ -12,15 +12,21 @@ from gradwatch.records import Anatomy, Schema
 from gradwatch.rules.rows import Columns, Read, Row
 
 __all__ = [
+    "BATCH",
     "Seen",
     "Streaks",
+    "bounded",
     "drawn",
     "kernels",
+    "owned",
     "owner",
     "places",
     "plan",
     "step_ratios",
 ]
+
+BATCH = 16
+"""Examples; the best constant answer to a batch of fewer fits it too well."""
 
 _UNPLANNED = 10_000
 
@@ -28,6 +34,14 @@ _UNPLANNED = 10_000
 def owner(path: str) -> str:
     """Returns the layer of a variable, by its path."""
     return path.rpartition("/")[0]
+
+
+def owned(schema: Schema) -> dict[str, list[str]]:
+    """Returns layer -> its variables that have a gradient, in order."""
+    layers: dict[str, list[str]] = {}
+    for path in schema.columns("variable_gradient_norm"):
+        layers.setdefault(owner(path), []).append(path)
+    return layers
 
 
 def kernels(anatomy: Anatomy, schema: Schema) -> list[str]:
@@ -56,6 +70,25 @@ def drawn(path: str) -> bool:
 def plan(anatomy: Anatomy, step: int) -> int:
     """Returns the steps of the run, many where nobody knows."""
     return max(anatomy.planned_steps or _UNPLANNED, step + 1)
+
+
+def bounded(columns: Columns) -> Read:
+    """Returns what reads compiled losses next to what they could be.
+
+    It gives float64 `[parts, 3]`: of the best constant answer, the lowest one,
+    and the loss itself; of the parts whose constant is known.
+    """
+    measured = columns.subjects("loss_component")
+    parts = columns.subjects("component_constant_loss")
+    parts = [part for part in parts if part in measured]
+    signals = ("component_constant_loss", "component_lowest_loss")
+    reads = [columns.reader(s, parts) for s in (*signals, "loss_component")]
+
+    def read(row: Row) -> NDArray[np.float64]:
+        losses = np.stack([one(row) for one in reads], 1)
+        return losses[np.isfinite(losses[:, 0])]
+
+    return read
 
 
 def step_ratios(columns: Columns, paths: Sequence[str]) -> Read:

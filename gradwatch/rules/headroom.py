@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Block, Record, Schema
-from gradwatch.rules.evidence import step_ratios
+from gradwatch.rules.evidence import BATCH, bounded, step_ratios
 from gradwatch.rules.rows import Columns, Read, Row
 
 __all__ = ["Headroom", "Xray"]
 
 _FIRST = 8
 _RECENT = 16
-_BATCH = 16
 
 
 class Xray:
@@ -132,6 +131,9 @@ class Headroom:
         self._schema = schema
         self._columns = Columns(schema)
         self._loss = schema.column("loss")
+        self._bounded = bounded(self._columns)
+        fields = self._columns.subjects("batch_mean")
+        self._weighted = "sample_weights" in fields
         self._paths = self._columns.subjects("variable_weight_norm")
         self._ratios = step_ratios(self._columns, self._paths)
 
@@ -164,20 +166,11 @@ class Headroom:
         columns = self._columns
         if columns.get(row, "learning_rate") == 0.0:
             return math.nan
-        constants = columns.all(row, "component_constant_loss")
-        parts = [part for part, v in constants.items() if math.isfinite(v)]
-        weighted = "sample_weights" in columns.all(row, "batch_mean")
-        few = not columns.get(row, "examples") >= _BATCH
-        if not parts or weighted or few:
+        losses = self._bounded(row)
+        few = not columns.get(row, "examples") >= BATCH
+        if not len(losses) or self._weighted or few:
             return self._since_first(recent)
-        constant, lowest, loss = (
-            sum(columns.get(row, signal, part) for part in parts)
-            for signal in (
-                "component_constant_loss",
-                "component_lowest_loss",
-                "loss_component",
-            )
-        )
+        constant, lowest, loss = losses.sum(0).tolist()
         gap = constant - lowest
         return (loss - lowest) / gap if gap > 1e-6 * abs(constant) else math.nan
 

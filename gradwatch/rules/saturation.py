@@ -17,6 +17,7 @@ from gradwatch.rules.evidence import (
     Seen,
     Streaks,
     kernels,
+    owned,
     owner,
     places,
     plan,
@@ -76,12 +77,10 @@ class SaturatedUnits:
         self._kernels = set(kernels(anatomy, schema))
         self._headroom.begin(schema)
         self._places = places(anatomy)
+        self._own = owned(schema)
         measured = schema.columns("variable_gradient_norm")
         paths = [v.path for v in anatomy.variables if v.path in measured]
         outer = owner(paths[-1]) if paths else ""
-        self._own: dict[str, list[str]] = {}
-        for path in measured:
-            self._own.setdefault(owner(path), []).append(path)
         self._layers = [
             layer
             for layer in anatomy.layers

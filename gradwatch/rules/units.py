@@ -17,7 +17,7 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
-from gradwatch.rules.evidence import Seen, Streaks, owner, places
+from gradwatch.rules.evidence import Seen, Streaks, owned, places
 from gradwatch.rules.headroom import Headroom, Xray
 from gradwatch.rules.wording import listed
 
@@ -135,12 +135,14 @@ class DeadUnits:
         self._headroom.begin(schema)
         self._layers = [layer for layer in anatomy.layers if _rectified(layer)]
         self._places = places(anatomy)
-        self._own: dict[str, list[str]] = {}
-        columns: dict[str, list[int]] = {}
-        for path, column in schema.columns("variable_gradient_norm").items():
-            self._own.setdefault(owner(path), []).append(path)
-            columns.setdefault(owner(path), []).append(column)
-        self._zeros = _Zeros(columns)
+        self._own = owned(schema)
+        columns = schema.columns("variable_gradient_norm")
+        self._zeros = _Zeros(
+            {
+                layer: [columns[path] for path in paths]
+                for layer, paths in self._own.items()
+            }
+        )
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
