@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradwatch.records import (
     Anatomy,
@@ -55,10 +54,10 @@ class _Zeros:
         self._waiting = dict(columns)  # those of which none was other than 0
         self._first: dict[str, int] = {}
         self._began: int | None = None
-        self._rows: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        self._blocks: list[Block] = []  # those of the last few steps
 
     def take(self, block: Block) -> None:
-        """Takes new rows; keeps the last ones of those before."""
+        """Takes new rows."""
         if not len(block):
             return
         if self._began is None:
@@ -68,11 +67,9 @@ class _Zeros:
             if other.any():
                 self._first[path] = int(block.steps[np.argmax(other)])
                 del self._waiting[path]
-        lasts = [(s[-_RECENT:], v[-_RECENT:]) for s, v in self._rows]
-        self._rows = [(block.steps, block.values)]
-        if lasts:  # copied, so that their Blocks can go
-            steps, values = map(np.concatenate, zip(*lasts))
-            self._rows.insert(0, (steps, values))
+        recent = block.steps[0] - _RECENT
+        self._blocks = [b for b in self._blocks if b.steps[-1] > recent]
+        self._blocks.append(block)
 
     def alive(self, path: str, step: int) -> bool:
         """Whether one was not 0, up to a step."""
@@ -81,12 +78,13 @@ class _Zeros:
     def before(self, path: str, step: int) -> bool:
         """Whether all were 0 in this step and in those before it."""
         first = step - _RECENT + 1
-        known = self._began is not None and self._began <= first
-        return known and not any(
-            (values[(first <= steps) & (steps <= step)][:, columns] != 0).any()
-            for columns in [self._columns[path]]
-            for steps, values in self._rows
-        )
+        if self._began is None or self._began > first:
+            return False
+        for block in self._blocks:
+            rows = (first <= block.steps) & (block.steps <= step)
+            if (block.values[rows][:, self._columns[path]] != 0).any():
+                return False
+        return True
 
 
 class DeadUnits:
