@@ -63,6 +63,7 @@ detection: $(READY)
 		--report tests/acceptance/results/detection.md
 
 acceptance: $(READY) detection
+	$(BIN)/python -m pytest -n 2 -m acceptance
 	$(BIN)/python -m tests.acceptance
 
 clean:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from gradwatch.autopsy.report import Autopsy, Phase, Source
 from gradwatch.autopsy.trace import Traced, trace
 from gradwatch.capture.anatomy import layer_path
 from gradwatch.provenance import layer_of, line_of
+from gradwatch.provenance.paths import FUNCTIONS
 
 __all__ = ["diagnose"]
 
@@ -61,16 +62,29 @@ def diagnose(model: Any, batch: Any) -> Autopsy:
     ]
     own = bool(model.jit_compile)
     for jit in (own, not own):
-        try:
-            probe = Probe(Program(traced.graph, jit), given)
-        except tf.errors.OpError:  # XLA does not compile this step
-            continue
-        for targets in (traced.losses, traced.ends()):
-            origin = find_origin(probe, targets)
-            if origin is not None:
-                told = _Case(model, traced, probe, len(leaves)).told(origin)
-                return replace(told, reproducible=jit == own)
+        found = _found(traced, given, jit)
+        if found is not None:
+            told = _Case(model, traced, found[0], len(leaves)).told(found[1])
+            return replace(told, mode=_MODES[jit], reproducible=jit == own)
     return Autopsy("not reproducible")
+
+
+def _found(
+    traced: Traced, given: Sequence[Any], jit: bool
+) -> tuple[Probe, Origin] | None:
+    """Returns what a step computes in one mode, and the origin if any."""
+    try:
+        probe = Probe(Program(traced.graph, jit), given)
+    except tf.errors.OpError:  # XLA does not compile this step
+        return None
+    for targets in (traced.losses, traced.ends()):
+        origin = find_origin(probe, targets)
+        if origin is None:
+            continue
+        # A loop's lists cannot be taken out of what XLA has compiled.
+        closed = jit and origin.tensor.op.type in FUNCTIONS
+        return (closed and _found(traced, given, False)) or (probe, origin)
+    return None
 
 
 class _Case:
@@ -111,7 +125,6 @@ class _Case:
             samples=self._samples(origin),
             inputs=list(self._inputs(origin, named)),
             component=self._component(),
-            mode=_MODES[self._probe.program.jit],
             turn=origin.turn,
         )
         return self._judged(found, origin)

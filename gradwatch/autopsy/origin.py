@@ -154,24 +154,32 @@ def _before(operation: Any) -> set[Any]:
 
 def _inside(origin: Origin) -> Origin:
     """Goes into the graphs that an operation runs, as far as it can."""
-    operation, probe = origin.tensor.op, origin.probe
+    operation = origin.tensor.op
     graphs = called_graphs(operation)
     if not graphs or None in graphs.values():
         return origin
-    given = probe.values(list(operation.inputs))
-    if "f" in graphs:
-        found = _run(graphs["f"], given, origin)
-    elif "body" in graphs:
-        found = _loop(graphs["body"], given, origin)
-    elif "then_branch" in graphs:
-        chosen = "then_branch" if bool(given[0]) else "else_branch"
-        found = _run(graphs[chosen], given[1:], origin)
-    else:
+    try:
+        given = origin.probe.values(list(operation.inputs))
+        found = _called(graphs, given, origin)
+    except tf.errors.OpError:  # lists of tensors, under XLA
         return origin
     if found is None:
         return origin
     calls = *origin.outer, operation
     return found._replace(outer=(*calls, *found.outer))
+
+
+def _called(
+    graphs: dict[str, Any], given: Sequence[Any], origin: Origin
+) -> Origin | None:
+    if "f" in graphs:
+        return _run(graphs["f"], given, origin)
+    if "body" in graphs:
+        return _loop(graphs["body"], given, origin)
+    if "then_branch" in graphs:
+        chosen = "then_branch" if bool(given[0]) else "else_branch"
+        return _run(graphs[chosen], given[1:], origin)
+    return None
 
 
 def _run(graph: Any, given: Sequence[Any], origin: Origin) -> Origin | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gradwatch import GradWatch
 from gradwatch.autopsy import diagnose
 from tests.autopsy.origins import ORIGINS
 
@@ -16,8 +20,27 @@ def _variables(model: Any) -> list[Any]:
     return [v.numpy() for v in each]
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("name", ORIGINS)
+_XLA = {
+    "chosen root",
+    "custom gradient",
+    "distance",
+    "inner function",
+    "inputs",
+    "large",
+    "recurrent",
+    "weights",
+}
+"""One of each kind; the others are for `make acceptance`."""
+
+
+def _cases() -> Iterator[Any]:
+    for name in ORIGINS:
+        yield pytest.param(name, False, id=f"{name}, graph")
+        late = () if name in _XLA else (pytest.mark.acceptance,)
+        yield pytest.param(name, True, id=f"{name}, xla", marks=late)
+
+
+@pytest.mark.parametrize(("name", "jit"), list(_cases()))
 def test_origins_are_named(name: str, jit: bool) -> None:
     """The first origin, not what followed from it; and nothing is changed."""
     case = ORIGINS[name]
@@ -26,7 +49,6 @@ def test_origins_are_named(name: str, jit: bool) -> None:
     model._symbolic_build(data_batch=batch)
     before = _variables(model)
     found = diagnose(model, batch)
-    print(found)
     assert found.operation in case.operation
     assert found.phase == case.phase
     assert found.verdict == case.verdict
@@ -39,3 +61,50 @@ def test_origins_are_named(name: str, jit: bool) -> None:
     assert found.reproducible == (mode == ("xla" if jit else "graph"))
     for old, new in zip(before, _variables(model), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_a_report_says_it_all() -> None:
+    """Headline, values, examples, verdict and advice, as text and as data."""
+    model, batch = ORIGINS["attention"].make()
+    model._symbolic_build(data_batch=batch)
+    found = diagnose(model, batch)
+    assert found.samples == [0]
+    text = found.to_markdown()
+    assert found.headline() in text
+    assert "Softmax is not finite in sequential" in text
+    assert "return tf.nn.softmax(scores)  # here" in text
+    assert "-inf at [0, 0]" in text
+    assert "Examples of the batch: 0." in text
+    assert "all masked" in text
+    written = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert written["source"]["function"] == "call"
+    assert written["verdict"] == "model"
+
+
+def test_the_turn_of_a_loop_and_the_term_are_told() -> None:
+    """A recurrent cell fails at its sixth turn; a marked term by its name."""
+    model, batch = ORIGINS["recurrent"].make()
+    model._symbolic_build(data_batch=batch)
+    assert diagnose(model, batch).turn == 5
+    model, batch = ORIGINS["marked"].make()
+    model._symbolic_build(data_batch=batch)
+    assert diagnose(model, batch).component == "entropy"
+
+
+def test_a_finite_step_is_said_to_be_finite() -> None:
+    """Masks of -inf in a healthy step are no origin."""
+    model, batch = ORIGINS["inputs"].make()
+    fine = np.nan_to_num(batch[0]), batch[1]
+    model._symbolic_build(data_batch=fine)
+    found = diagnose(model, fine)
+    assert found.verdict == "not reproducible"
+    assert "nothing was found" in found.headline()
+
+
+def test_a_watched_model_is_replayed_after_its_stop(tmp_path: Path) -> None:
+    """What `fit` has left is the model before the bad step."""
+    model, (x, y) = ORIGINS["distance"].make()
+    model.fit(x, y, verbose=0, callbacks=[GradWatch(tmp_path)])
+    found = diagnose(model, (x, y))
+    assert (found.operation, found.phase) == ("Sqrt", "backward")
+    assert found.reproducible
