@@ -21,6 +21,7 @@ __all__ = [
     "every_steps",
     "labels",
     "logdir",
+    "max_skips",
     "name",
     "on_nonfinite",
     "parts",
@@ -28,7 +29,7 @@ __all__ = [
     "xray_every_steps",
 ]
 
-OnNonfinite = Literal["record", "stop", "raise"]
+OnNonfinite = Literal["record", "stop", "raise", "skip"]
 """What happens at a step that is not finite."""
 
 _Part = TypeVar("_Part", Rule, Sink)
@@ -97,9 +98,18 @@ def on_nonfinite(value: str) -> OnNonfinite:
         if value == policy:
             return policy
     do = "Choose one of these."
-    if value in ("skip", "rollback"):
+    if value == "rollback":
         do = f"`{value}` is not there yet; choose one of these."
-    _refuse("on_nonfinite", "'record', 'stop' or 'raise'", value, do)
+    _refuse("on_nonfinite", "'record', 'stop', 'raise' or 'skip'", value, do)
+
+
+def max_skips(value: int) -> int:
+    """How many bad steps in a row are skipped."""
+    if type(value) is int and value >= 1:
+        return value
+    what = "a whole number of steps, at least 1"
+    do = 'on_nonfinite="stop" skips none; "record" applies all.'
+    _refuse("max_skips", what, value, do)
 
 
 def port(value: int | None) -> int | None:

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Anatomy", "Cut", "CutKind", "Layer", "Variable"]
+__all__ = ["SKIPS_IN_ALL", "Anatomy", "Cut", "CutKind", "Layer", "Variable"]
+
+SKIPS_IN_ALL = 10
+"""Times as many bad steps as in a row are skipped in all."""
 
 CutKind = Literal[
     "argmax",
@@ -105,6 +108,9 @@ class Anatomy:
         resumed_from: id of the run that this one goes on from, `""` if none.
         cuts: why trainable variables have no gradient, as far as the first
             trace tells. A variable is in one of them at most.
+        max_skips: bad steps in a row that are skipped; with one more, or with
+            `SKIPS_IN_ALL` times as many in all, the guard stops the run. 0
+            where it stops at the first one, or never.
     """
 
     model: str = ""
@@ -117,3 +123,4 @@ class Anatomy:
     mode: Mapping[str, Any] = field(default_factory=dict)
     resumed_from: str = ""
     cuts: tuple[Cut, ...] = ()
+    max_skips: int = 0

@@ -45,6 +45,7 @@ class Watch:
         run: its identity.
         path: its directory.
         on_nonfinite: what a bad step means.
+        max_skips: bad steps in a row that are skipped, with `"skip"`.
         rules: judge it.
         sinks: made for a RunState; take its records.
         metrics_port: see `GradWatch`.
@@ -57,6 +58,7 @@ class Watch:
         run: Run,
         path: Path,
         on_nonfinite: OnNonfinite,
+        max_skips: int,
         rules: Sequence[Rule],
         sinks: Callable[[RunState], Sequence[Sink]],
         metrics_port: int | None,
@@ -69,6 +71,7 @@ class Watch:
         self.endpoint: Endpoint | None = None
         self.active = False
         self._on_nonfinite = on_nonfinite
+        self._max_skips = max_skips
         self._port = metrics_port
         self._schedule = schedule
         self._predecessor = predecessor
@@ -100,8 +103,8 @@ class Watch:
         kept = self._capture
         if kept is None or not kept.fits(model):
             first_step = kept.count if kept else 0
-            guarded = self._on_nonfinite != "record"
-            kept = Capture(model, guarded, first_step, self._schedule, self)
+            skips = self._skips()
+            kept = Capture(model, skips, first_step, self._schedule, self)
         self._capture = kept
         self._latched, self._planned = -1, False
         self._fit = FitFrame()
@@ -222,6 +225,11 @@ class Watch:
             )
             self._closing.daemon = True
             self._closing.start()
+
+    def _skips(self) -> int | None:
+        """See `Capture`."""
+        skips = {"record": None, "skip": self._max_skips}
+        return skips.get(self._on_nonfinite, 0)
 
     def _fit_runs(self) -> bool:
         """Whether the fit that began may still be running."""

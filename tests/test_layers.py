@@ -18,6 +18,7 @@ LAYERS = (
     (
         "arguments",
         "epochs",
+        "harmless",
         "identity",
         "resume",
         "runstate",

@@ -5,10 +5,11 @@ piece names the file and version that it was read in.
 """
 
 from gradwatch.capture.frames import FitFrame
-from gradwatch.capture.install import Capture, Watcher
+from gradwatch.capture.install import Capture
 from gradwatch.capture.schedule import Schedule
 from gradwatch.capture.support import refuse_unsupported
 from gradwatch.capture.tap import Tap
+from gradwatch.capture.watcher import Watcher
 
 __all__ = [
     "Capture",

@@ -11,7 +11,8 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,43 +25,14 @@ from gradwatch.capture.readout import Readout
 from gradwatch.capture.schedule import Schedule
 from gradwatch.capture.step import WatchedStep, outputs_and_counters
 from gradwatch.capture.tap import Tap
+from gradwatch.capture.watcher import Watcher
 from gradwatch.capture.xray import planned
-from gradwatch.records import Anatomy, Block, Schema
+from gradwatch.records import Block
 from gradwatch.signals import Slot
 
-__all__ = ["Capture", "Watcher"]
+__all__ = ["Capture"]
 
 _SYNC_SECONDS = 0.05
-
-
-class Watcher(Protocol):
-    """Who the capture tells; all on the training thread."""
-
-    def opened(self, anatomy: Anatomy, schema: Schema) -> None:
-        """The step was traced for the first time, nothing ran yet."""
-
-    def stepped(self) -> None:
-        """A step of a loop of the user's has ended."""
-
-    def resumed(self, count: int) -> tuple[int, str]:
-        """Where a first fit goes on, whose optimizer has `count` updates.
-
-        Returns:
-            The number of its first batch, and the id of the run that it
-            continues; 0 and `""` if there is none.
-        """
-
-    def half_full(self) -> None:
-        """The ring must be drained now, before the next execution."""
-
-    def latched(self, step: int) -> None:
-        """The guard has stopped the run at this step."""
-
-    def failed(self, error: BaseException) -> None:
-        """`error` is passing through the train function."""
-
-    def orphaned(self) -> None:
-        """Somebody trains the model unwatched; is this run's fit over?"""
 
 
 class Capture:
@@ -68,7 +40,8 @@ class Capture:
 
     Args:
         model: a compiled `keras.Model` that `refuse_unsupported` lets pass.
-        guarded: whether bad steps are kept from changing the model.
+        max_skips: bad steps are kept from changing the model, and with more in
+            a row the run is stopped; `None`: they are only measured.
         first_step: the batch number to go on from.
         schedule: chooses the executions that are X-rays.
         watcher: is told what happens.
@@ -77,7 +50,7 @@ class Capture:
     def __init__(
         self,
         model: Any,
-        guarded: bool,
+        max_skips: int | None,
         first_step: int,
         schedule: Schedule,
         watcher: Watcher,
@@ -87,9 +60,10 @@ class Capture:
         self._watcher = watcher
         self._schedule = schedule
         self._planned_steps = 0
-        self._readout = Readout(first_step, self._executes)
+        self._readout = Readout(first_step, self._executes, max_skips or 0)
+        ring, guarded = self._readout.ring, max_skips is not None
         self._step = WatchedStep(
-            model, guarded, self._readout.ring, self._executes, self._opened
+            model, guarded, ring, self._executes, self._opened
         )
         self._everyday: Any = None
         self._xray: Any = None
@@ -252,7 +226,7 @@ class Capture:
         if counters is None:
             count, latched = readout.ring.progress()
         else:
-            count, latched = counters.numpy().tolist()
+            count, latched, *_ = counters.numpy().tolist()
         self._next = count
         readout.clock.mark(count, now)
         if readout.crowded(count):
@@ -294,4 +268,5 @@ class Capture:
         with tf.init_scope():  # the weights have values outside of the trace
             planned, before = self._planned_steps, self._resumed_from
             facts = anatomy(self.model, planned, before, self._step.cuts)
+            facts = replace(facts, max_skips=self._readout.ring.max_skips)
         self._watcher.opened(facts, self._readout.schema)

@@ -29,10 +29,13 @@ class Readout:
     Args:
         first_step: the batch number to go on from.
         steps_per_execution: training batches of one execution.
+        max_skips: see `Ring`.
     """
 
-    def __init__(self, first_step: int, steps_per_execution: int) -> None:
-        self.ring = Ring(first_step)
+    def __init__(
+        self, first_step: int, steps_per_execution: int, max_skips: int
+    ) -> None:
+        self.ring = Ring(first_step, max_skips)
         self.clock = Clock()
         self.album: Album | None = None
         self.schema = Schema((), first_step)

@@ -43,8 +43,9 @@ def outputs_and_counters(returned: dict[str, Any]) -> tuple[Any, Any]:
     """Parts what an execution of the watched step has returned.
 
     Returns:
-        What the step itself returns, and the ring's counters after it, int64
-        `[2]`; `None` under `MirroredStrategy`, where Keras would average them.
+        What the step itself returns, and the ring's counters after it (see
+        `Ring.counters`); `None` under `MirroredStrategy`, where Keras would
+        average them.
     """
     counters = returned.pop(_COUNTERS, None)
     return returned.pop(_OUTPUTS, returned), counters

@@ -99,7 +99,7 @@ class Trace:
         counters = tf.constant([0, -1], tf.int64)
         if self._first:
             counters = step.ring.counters()
-        self._count, self._latched = tf.unstack(counters)
+        self._count, self._latched, *_ = tf.unstack(counters)
 
     @property
     def heard(self) -> bool:
@@ -223,9 +223,10 @@ class Trace:
         with tf.control_dependencies(kept):
             self._step.ring.write(row, self._count)
 
-    def _latch(self, bad: Any) -> None:
-        if self._first:
-            self._step.ring.latch(bad)
+    def _latch(self, bad: Any) -> Any:
+        """Returns whether the run stops here, as far as this replica knows."""
+        ring = self._step.ring
+        return ring.latch(bad) if self._first else bad & (ring.max_skips == 0)
 
     def _row(self, slots: tuple[Slot, ...], values: Any) -> Any:
         """Returns the row of the step, `None` in replicas but the first."""
