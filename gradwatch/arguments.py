@@ -16,7 +16,9 @@ from gradwatch.errors import GradWatchError, expected
 from gradwatch.interfaces import Rule, Sink
 
 __all__ = [
+    "Contents",
     "OnNonfinite",
+    "blackbox",
     "budget",
     "every_steps",
     "labels",
@@ -31,6 +33,9 @@ __all__ = [
 
 OnNonfinite = Literal["record", "stop", "raise", "skip"]
 """What happens at a step that is not finite."""
+
+Contents = Literal["full", "weights", "off"]
+"""What is written of a step that is not finite."""
 
 _Part = TypeVar("_Part", Rule, Sink)
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,40}")
@@ -110,6 +115,15 @@ def max_skips(value: int) -> int:
     what = "a whole number of steps, at least 1"
     do = 'on_nonfinite="stop" skips none; "record" applies all.'
     _refuse("max_skips", what, value, do)
+
+
+def blackbox(value: str) -> Contents:
+    """What a black box holds."""
+    for contents in get_args(Contents):
+        if value == contents:
+            return contents  # type: ignore[no-any-return]
+    do = "With 'weights' no data are written to the disk."
+    _refuse("blackbox", "'full', 'weights' or 'off'", value, do)
 
 
 def port(value: int | None) -> int | None:

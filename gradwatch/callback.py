@@ -69,6 +69,9 @@ class GradWatch(keras.callbacks.Callback):
         max_skips: with `"skip"`, how many bad steps in a row are skipped; one
             more ends training as `"stop"` does, and so do ten times as many in
             the whole run.
+        blackbox: what is written of the first bad step of an incident, so that
+            it can be run again: `"full"`, `"weights"` (all but its batch, so no
+            data) or `"off"`.
         rules: judge the run; default: `default_rules()`.
         sinks: further sinks, beside TensorBoard, `state.json`,
             `findings.jsonl` and the log.
@@ -92,6 +95,7 @@ class GradWatch(keras.callbacks.Callback):
         xray_every_steps: int = 200,
         on_nonfinite: arguments.OnNonfinite = "stop",
         max_skips: int = 10,
+        blackbox: arguments.Contents = "full",
         rules: Sequence[Rule] | None = None,
         sinks: Sequence[Sink] = (),
         metrics_port: int | None = None,
@@ -106,6 +110,7 @@ class GradWatch(keras.callbacks.Callback):
         self._budget = arguments.budget(budget)
         self._on_nonfinite = arguments.on_nonfinite(on_nonfinite)
         self._max_skips = arguments.max_skips(max_skips)
+        self._blackbox = arguments.blackbox(blackbox)
         rules = default_rules() if rules is None else rules
         self._rules = arguments.parts("rules", rules, ("begin", "check"))
         members = ("open", "write", "close")
@@ -178,6 +183,17 @@ class GradWatch(keras.callbacks.Callback):
         if self._watch is None:
             return contextlib.nullcontext()
         return self._watch.step()
+
+    def snapshot(self) -> Path | None:
+        """Writes model and optimizer as they are between two steps.
+
+        Call it on the thread that trains. Returns the folder, in the run
+        directory, `None` before the first `fit`; `blackbox.load` reads it.
+
+        Raises:
+            OSError: it cannot be written, or is there already.
+        """
+        return self._watch.snapshot() if self._watch else None
 
     def set_model(self, model: Any) -> None:
         """Keras: the callbacks of a fit, evaluate or predict are made."""
@@ -271,6 +287,7 @@ class GradWatch(keras.callbacks.Callback):
             path,
             self._on_nonfinite,
             self._max_skips,
+            self._blackbox,
             self._rules,
             lambda state: [
                 *disk_sinks(path, state, self._every_steps),

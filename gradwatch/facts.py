@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["SKIPS_IN_ALL", "Anatomy", "Cut", "CutKind", "Layer", "Variable"]
+__all__ = [
+    "BOX_BYTES",
+    "SKIPS_IN_ALL",
+    "Anatomy",
+    "Cut",
+    "CutKind",
+    "Layer",
+    "Variable",
+]
+
+BOX_BYTES = 512 * 2**20
+"""Bytes of arrays that one black box may hold."""
 
 SKIPS_IN_ALL = 10
 """Times as many bad steps as in a row are skipped in all."""

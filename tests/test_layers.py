@@ -26,7 +26,7 @@ LAYERS = (
         "exposition",
     ),
     ("rules", "capture", "sinks", "metrics", "outlet"),
-    ("pump", "replay"),
+    ("pump", "replay", "blackbox", "serving"),
     ("watch",),
     ("callback",),
     ("preflight",),

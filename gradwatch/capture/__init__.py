@@ -4,6 +4,7 @@ All knowledge of Keras' and TensorFlow's internals sits in this package; each
 piece names the file and version that it was read in.
 """
 
+from gradwatch.capture.contents import restore
 from gradwatch.capture.frames import FitFrame
 from gradwatch.capture.install import Capture
 from gradwatch.capture.schedule import Schedule
@@ -18,4 +19,5 @@ __all__ = [
     "Tap",
     "Watcher",
     "refuse_unsupported",
+    "restore",
 ]

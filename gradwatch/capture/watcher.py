@@ -29,6 +29,9 @@ class Watcher(Protocol):
     def half_full(self) -> None:
         """The ring must be drained now, before the next execution."""
 
+    def kept(self, step: int) -> None:
+        """An incident has begun at this step; its batch is kept until now."""
+
     def latched(self, step: int) -> None:
         """The guard has stopped the run at this step."""
 
