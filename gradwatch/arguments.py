@@ -16,11 +16,14 @@ from gradwatch.errors import GradWatchError, expected
 from gradwatch.interfaces import Rule, Sink
 
 __all__ = [
+    "Contents",
     "OnNonfinite",
+    "blackbox",
     "budget",
     "every_steps",
     "labels",
     "logdir",
+    "max_skips",
     "name",
     "on_nonfinite",
     "parts",
@@ -28,8 +31,11 @@ __all__ = [
     "xray_every_steps",
 ]
 
-OnNonfinite = Literal["record", "stop", "raise"]
+OnNonfinite = Literal["record", "stop", "raise", "skip"]
 """What happens at a step that is not finite."""
+
+Contents = Literal["full", "weights", "off"]
+"""What is written of a step that is not finite."""
 
 _Part = TypeVar("_Part", Rule, Sink)
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,40}")
@@ -97,9 +103,27 @@ def on_nonfinite(value: str) -> OnNonfinite:
         if value == policy:
             return policy
     do = "Choose one of these."
-    if value in ("skip", "rollback"):
+    if value == "rollback":
         do = f"`{value}` is not there yet; choose one of these."
-    _refuse("on_nonfinite", "'record', 'stop' or 'raise'", value, do)
+    _refuse("on_nonfinite", "'record', 'stop', 'raise' or 'skip'", value, do)
+
+
+def max_skips(value: int) -> int:
+    """How many bad steps in a row are skipped."""
+    if type(value) is int and value >= 1:
+        return value
+    what = "a whole number of steps, at least 1"
+    do = 'on_nonfinite="stop" skips none; "record" applies all.'
+    _refuse("max_skips", what, value, do)
+
+
+def blackbox(value: str) -> Contents:
+    """What a black box holds."""
+    for contents in get_args(Contents):
+        if value == contents:
+            return contents  # type: ignore[no-any-return]
+    do = "With 'weights' no data are written to the disk."
+    _refuse("blackbox", "'full', 'weights' or 'off'", value, do)
 
 
 def port(value: int | None) -> int | None:

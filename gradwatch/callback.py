@@ -8,13 +8,11 @@ value into a host float at every batch (`callbacks/callback_list.py`, Keras
 from __future__ import annotations
 
 import contextlib
-import functools
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 try:
     import keras
@@ -31,6 +29,7 @@ from gradwatch import arguments
 from gradwatch.capture import Schedule, Tap, refuse_unsupported
 from gradwatch.epochs import epoch_record
 from gradwatch.errors import GradWatchError, expected
+from gradwatch.harmless import harmless
 from gradwatch.identity import new_run
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.records import Finding, Run
@@ -41,24 +40,6 @@ from gradwatch.summary import summary
 from gradwatch.watch import Watch
 
 __all__ = ["GradWatch"]
-
-_log = logging.getLogger("gradwatch")
-_Hook = TypeVar("_Hook", bound=Callable[..., None])
-
-
-def _harmless(hook: _Hook) -> _Hook:
-    """A fault of gradwatch in this hook is logged, and that is all."""
-
-    @functools.wraps(hook)
-    def safe(*args: Any, **kwargs: Any) -> None:
-        try:
-            hook(*args, **kwargs)
-        except GradWatchError:
-            raise
-        except Exception:
-            _log.exception("gradwatch failed; training goes on.")
-
-    return safe  # type: ignore[return-value]
 
 
 class GradWatch(keras.callbacks.Callback):
@@ -83,7 +64,14 @@ class GradWatch(keras.callbacks.Callback):
         on_nonfinite: what happens at a step whose loss, gradient or state is
             not finite. `"stop"`: its update is dropped and training ends with
             the weights before it; `"raise"`: the same, and `fit` raises
-            `NonFiniteError`; `"record"`: it is only told.
+            `NonFiniteError`; `"skip"`: its update is dropped and training goes
+            on; `"record"`: it is only told.
+        max_skips: with `"skip"`, how many bad steps in a row are skipped; one
+            more ends training as `"stop"` does, and so do ten times as many in
+            the whole run.
+        blackbox: what is written of the first bad step of an incident, so that
+            it can be run again: `"full"`, `"weights"` (all but its batch, so no
+            data) or `"off"`.
         rules: judge the run; default: `default_rules()`.
         sinks: further sinks, beside TensorBoard, `state.json`,
             `findings.jsonl` and the log.
@@ -106,6 +94,8 @@ class GradWatch(keras.callbacks.Callback):
         every_steps: int = 1,
         xray_every_steps: int = 200,
         on_nonfinite: arguments.OnNonfinite = "stop",
+        max_skips: int = 10,
+        blackbox: arguments.Contents = "full",
         rules: Sequence[Rule] | None = None,
         sinks: Sequence[Sink] = (),
         metrics_port: int | None = None,
@@ -119,6 +109,8 @@ class GradWatch(keras.callbacks.Callback):
         self._xray_every_steps = arguments.xray_every_steps(xray_every_steps)
         self._budget = arguments.budget(budget)
         self._on_nonfinite = arguments.on_nonfinite(on_nonfinite)
+        self._max_skips = arguments.max_skips(max_skips)
+        self._blackbox = arguments.blackbox(blackbox)
         rules = default_rules() if rules is None else rules
         self._rules = arguments.parts("rules", rules, ("begin", "check"))
         members = ("open", "write", "close")
@@ -192,19 +184,30 @@ class GradWatch(keras.callbacks.Callback):
             return contextlib.nullcontext()
         return self._watch.step()
 
+    def snapshot(self) -> Path | None:
+        """Writes model and optimizer as they are between two steps.
+
+        Call it on the thread that trains. Returns the folder, in the run
+        directory, `None` before the first `fit`; `blackbox.load` reads it.
+
+        Raises:
+            OSError: it cannot be written, or is there already.
+        """
+        return self._watch.snapshot() if self._watch else None
+
     def set_model(self, model: Any) -> None:
         """Keras: the callbacks of a fit, evaluate or predict are made."""
         super().set_model(model)
         self._set = time.monotonic_ns()
 
-    @_harmless
+    @harmless
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Keras: a fit begins. Installs the watched step."""
         self._clear_tap()
         refuse_unsupported(self.model)
         self._begin(self.model)
 
-    @_harmless
+    @harmless
     def on_epoch_begin(
         self, epoch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
@@ -221,7 +224,7 @@ class GradWatch(keras.callbacks.Callback):
         if self._watch is not None and self._watch.active:
             self._watch.execution_begins()
 
-    @_harmless
+    @harmless
     def on_epoch_end(
         self, epoch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
@@ -241,7 +244,7 @@ class GradWatch(keras.callbacks.Callback):
         if self._watch is not None and self._watch.active:
             self._watch.pump.phase("running")
 
-    @_harmless
+    @harmless
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Keras: the fit is over. Puts the model as it was."""
         if self._watch is not None:
@@ -283,6 +286,8 @@ class GradWatch(keras.callbacks.Callback):
             run,
             path,
             self._on_nonfinite,
+            self._max_skips,
+            self._blackbox,
             self._rules,
             lambda state: [
                 *disk_sinks(path, state, self._every_steps),

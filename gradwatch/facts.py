@@ -9,7 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Anatomy", "Cut", "CutKind", "Layer", "Variable"]
+__all__ = [
+    "BOX_BYTES",
+    "SKIPS_IN_ALL",
+    "Anatomy",
+    "Cut",
+    "CutKind",
+    "Layer",
+    "Variable",
+]
+
+BOX_BYTES = 512 * 2**20
+"""Bytes of arrays that one black box may hold."""
+
+SKIPS_IN_ALL = 10
+"""Times as many bad steps as in a row are skipped in all."""
 
 CutKind = Literal[
     "argmax",
@@ -105,6 +119,9 @@ class Anatomy:
         resumed_from: id of the run that this one goes on from, `""` if none.
         cuts: why trainable variables have no gradient, as far as the first
             trace tells. A variable is in one of them at most.
+        max_skips: bad steps in a row that are skipped; with one more, or with
+            `SKIPS_IN_ALL` times as many in all, the guard stops the run. 0
+            where it stops at the first one, or never.
     """
 
     model: str = ""
@@ -117,3 +134,4 @@ class Anatomy:
     mode: Mapping[str, Any] = field(default_factory=dict)
     resumed_from: str = ""
     cuts: tuple[Cut, ...] = ()
+    max_skips: int = 0

@@ -62,7 +62,9 @@ def check(
         )
     batches = _batches(x, y, batch_size)
     with tempfile.TemporaryDirectory() as logdir:
-        watch = GradWatch(logdir, name="check", xray_every_steps=1, budget=1.0)
+        watch = GradWatch(
+            logdir, name="check", xray_every_steps=1, budget=1.0, blackbox="off"
+        )
         with (
             _put_back(model, batches),
             contextlib.suppress(_Refused),

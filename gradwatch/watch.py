@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import sys
 import threading
 import time
 import weakref
@@ -18,16 +17,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from gradwatch.arguments import OnNonfinite
+from gradwatch.arguments import Contents, OnNonfinite
+from gradwatch.blackbox import write
 from gradwatch.capture import Capture, FitFrame, Schedule
 from gradwatch.errors import NonFiniteError
 from gradwatch.interfaces import Rule, Sink
-from gradwatch.metrics import Endpoint, RunCollector, serve_metrics
+from gradwatch.metrics import Endpoint
 from gradwatch.outlet import Outlet
 from gradwatch.pump import Pump
 from gradwatch.records import Anatomy, Finding, Phase, Run, Schema
 from gradwatch.resume import Predecessor
 from gradwatch.runstate import RunState
+from gradwatch.serving import Serving
 
 __all__ = ["Watch"]
 
@@ -35,7 +36,7 @@ _log = logging.getLogger("gradwatch")
 
 _CLOSING_SECONDS = 5.0
 _FINDING_SECONDS = 5.0
-_SERVED_AFTER_SECONDS = 30.0
+_BOXES = 5  # of up to 512 MB, in a run that skips
 
 
 class Watch:
@@ -45,6 +46,8 @@ class Watch:
         run: its identity.
         path: its directory.
         on_nonfinite: what a bad step means.
+        max_skips: bad steps in a row that are skipped, with `"skip"`.
+        blackbox: what is kept of a bad step.
         rules: judge it.
         sinks: made for a RunState; take its records.
         metrics_port: see `GradWatch`.
@@ -57,6 +60,8 @@ class Watch:
         run: Run,
         path: Path,
         on_nonfinite: OnNonfinite,
+        max_skips: int,
+        blackbox: Contents,
         rules: Sequence[Rule],
         sinks: Callable[[RunState], Sequence[Sink]],
         metrics_port: int | None,
@@ -66,16 +71,17 @@ class Watch:
         self.run = run
         self.path = path
         self.state = RunState(run)
-        self.endpoint: Endpoint | None = None
+        self._serving = Serving(metrics_port, self.state.snapshot)
         self.active = False
         self._on_nonfinite = on_nonfinite
-        self._port = metrics_port
+        self._skips = {"record": None, "skip": max_skips}.get(on_nonfinite, 0)
+        self._blackbox = blackbox
+        self._boxes = 0
         self._schedule = schedule
         self._predecessor = predecessor
         self._executions = 0
         self._capture: Capture | None = None
         self._latched = -1
-        self._closing: threading.Timer | None = None
         self._planned = False
         self._fit: FitFrame | None = None
         self._lock = threading.Lock()
@@ -91,6 +97,11 @@ class Watch:
         )
         atexit.register(_process_ends, weakref.ref(self))
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """What serves this run's metrics, if anything does."""
+        return self._serving.endpoint
+
     def begin(self, model: Any) -> None:
         """Begins or continues the run with a fit of `model`.
 
@@ -100,15 +111,17 @@ class Watch:
         kept = self._capture
         if kept is None or not kept.fits(model):
             first_step = kept.count if kept else 0
-            guarded = self._on_nonfinite != "record"
-            kept = Capture(model, guarded, first_step, self._schedule, self)
+            full = self._blackbox == "full"
+            kept = Capture(
+                model, self._skips, full, first_step, self._schedule, self
+            )
         self._capture = kept
         self._latched, self._planned = -1, False
         self._fit = FitFrame()
         self.active = True
-        self._serve()
+        self._serving.open()
         self.pump.start()
-        kept.install()
+        kept.install(self._fit.batch_size)
 
     def epoch_begins(self, steps: int) -> None:
         """Takes the number of batches planned from here; 0 = unknown."""
@@ -171,6 +184,37 @@ class Watch:
         """See `Watcher`."""
         self.pump.drain()
 
+    def kept(self, step: int) -> None:
+        """Writes the black box of an incident."""
+        if self._blackbox == "off" or self._boxes == _BOXES:
+            return
+        self._boxes += 1
+        self.pump.flush(_FINDING_SECONDS)
+        try:
+            self._write(f"step-{step}", step)
+        except Exception as error:
+            _log.warning("Step %d has no black box: %r", step, error)
+
+    def snapshot(self) -> Path | None:
+        """Writes the model as it is now; see `GradWatch.snapshot`."""
+        step = self._capture.count if self._capture is not None else 0
+        return self._write(f"snapshot-{step}", None)
+
+    def _write(self, name: str, step: int | None) -> Path | None:
+        if self._capture is None:
+            return None
+        path = self.path / "blackbox" / name
+        manifest, arrays = self._capture.evidence(step)
+        manifest |= {
+            "run": self.run.id,
+            "time": time.time(),
+            "versions": self.run.versions,
+            "on_nonfinite": self._on_nonfinite,
+            "finding": None if step is None else self._finding(step),
+        }
+        write(path, arrays, manifest)
+        return path
+
     def latched(self, step: int) -> None:
         """Ends the fit, the way that the user chose."""
         if self._latched == step:
@@ -216,12 +260,7 @@ class Watch:
             self.active = False
             self._fit = None
         self.pump.stop(phase, reason, _CLOSING_SECONDS)
-        if self.endpoint is not None:
-            self._closing = threading.Timer(
-                _SERVED_AFTER_SECONDS, self._stop_serving
-            )
-            self._closing.daemon = True
-            self._closing.start()
+        self._serving.close_later()
 
     def _fit_runs(self) -> bool:
         """Whether the fit that began may still be running."""
@@ -238,34 +277,11 @@ class Watch:
             (
                 f
                 for f in self.pump.findings
-                if f.severity == "critical" and f.first_step == step
+                if f.first_step == step
+                and (f.severity == "critical" or f.rule.startswith("nonfinite"))
             ),
             None,
         )
-
-    def _serve(self) -> None:
-        if self._closing is not None:
-            self._closing.cancel()
-        if self._port is None or self.endpoint is not None:
-            return
-        collector = RunCollector(lambda: [self.state.snapshot()])
-        try:
-            self.endpoint = serve_metrics(collector, self._port)
-        except OSError as error:
-            _log.warning(
-                "Port %d cannot be served, training goes on without "
-                "metrics in this process: %s",
-                self._port,
-                error,
-            )
-            return
-        if self._port == 0:  # otherwise the user knows it
-            sys.stderr.write(f"gradwatch serves {self.endpoint.url}\n")
-
-    def _stop_serving(self) -> None:
-        if self.endpoint is not None:
-            self.endpoint.close()
-            self.endpoint = None
 
 
 def _process_ends(watch: weakref.ref[Watch]) -> None:

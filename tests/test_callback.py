@@ -189,7 +189,9 @@ def test_two_watchers_in_one_fit(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         ({"on_nonfinite": "foo"}, "Received: 'foo'"),
-        ({"on_nonfinite": "skip"}, "`skip` is not there yet"),
+        ({"max_skips": 0}, "at least 1. Received: 0"),
+        ({"max_skips": True}, "Received: True"),
+        ({"blackbox": "all"}, "Received: 'all'"),
         ({"on_nonfinite": "rollback"}, "`rollback` is not there yet"),
         ({"every_steps": -1}, "at least 1. Received: -1"),
         ({"every_steps": 0.5}, "Received: 0.5"),

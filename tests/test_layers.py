@@ -18,6 +18,7 @@ LAYERS = (
     (
         "arguments",
         "epochs",
+        "harmless",
         "identity",
         "resume",
         "runstate",
@@ -25,7 +26,7 @@ LAYERS = (
         "exposition",
     ),
     ("rules", "capture", "sinks", "metrics", "outlet"),
-    ("pump", "replay", "autopsy"),
+    ("pump", "replay", "blackbox", "serving", "autopsy"),
     ("watch",),
     ("callback",),
     ("preflight",),

@@ -4,11 +4,13 @@ All knowledge of Keras' and TensorFlow's internals sits in this package; each
 piece names the file and version that it was read in.
 """
 
+from gradwatch.capture.contents import restore
 from gradwatch.capture.frames import FitFrame
-from gradwatch.capture.install import Capture, Watcher
+from gradwatch.capture.install import Capture
 from gradwatch.capture.schedule import Schedule
 from gradwatch.capture.support import refuse_unsupported
 from gradwatch.capture.tap import Tap
+from gradwatch.capture.watcher import Watcher
 
 __all__ = [
     "Capture",
@@ -17,4 +19,5 @@ __all__ = [
     "Tap",
     "Watcher",
     "refuse_unsupported",
+    "restore",
 ]

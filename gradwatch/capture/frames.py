@@ -19,12 +19,17 @@ _FIT = inspect.unwrap(TensorFlowTrainer.fit).__code__
 
 
 class FitFrame:
-    """The call of `fit` that the making of this object is a part of."""
+    """The call of `fit` that the making of this object is a part of.
+
+    Attributes:
+        batch_size: examples of a whole batch, `None` if `fit` does not know.
+    """
 
     def __init__(self) -> None:
         frame: FrameType | None = sys._getframe()
         while frame is not None and frame.f_code is not _FIT:
             frame = frame.f_back
+        self.batch_size = None if frame is None else _batch_size(frame)
         # The wrapper's frame lives exactly as long and holds nothing that
         # somebody who looks at a traceback would miss.
         above = frame.f_back if frame is not None else None
@@ -48,3 +53,11 @@ class FitFrame:
             return True
         self._frame = None
         return False
+
+
+def _batch_size(frame: FrameType) -> int | None:
+    try:
+        size = frame.f_locals["epoch_iterator"].data_adapter.batch_size
+    except Exception:  # Keras' own business
+        return None
+    return size if isinstance(size, int) else None

@@ -86,29 +86,29 @@ class Guard:
         self._late += self._state.missed(variables, but=self._updates)
 
     def undo_unless(
-        self, allowed: Any, updates: bool, also: Callable[[], None]
+        self, allowed: Any, updates: bool, latch: Callable[[], Any]
     ) -> None:
         """Puts back what the step has assigned.
 
         Args:
             allowed: bool scalar, where true nothing is done.
             updates: whether updates are to be undone as well.
-            also: what else is done then.
+            latch: called then; whether the run stops here, bool scalar.
         """
         but = () if updates else self._updates
         assigned = self._state.written(but=but)
 
         def undo() -> None:
-            also()
-            self._put_back(assigned)
+            self._put_back(assigned, latch())
 
         tf.cond(allowed, lambda: None, undo)
 
-    def _put_back(self, assigned: Iterable[Any]) -> None:
+    def _put_back(self, assigned: Iterable[Any], stops: Any) -> None:
         """Undoes assigns, but those to metrics that had counted nothing yet.
 
-        These would show 0 for an epoch whose first step was bad, a best loss
-        that never was; as the bad step left them, they show NaN.
+        Where training stops, these would show 0 for an epoch whose first step
+        was bad, a best loss that never was; as the bad step left them, they
+        show NaN. Where it goes on, the next step is to find them as new.
         """
         assigned = list(assigned)
         metrics = {id(v) for v in self._model.metrics_variables}
@@ -119,7 +119,7 @@ class Guard:
             self._state.put_back(counts)
             return
         tf.cond(
-            self._state[tracker.count] > 0,
+            (self._state[tracker.count] > 0) | ~stops,
             lambda: self._state.put_back(counts),
             lambda: None,
         )

@@ -11,56 +11,31 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import tensorflow as tf
 
 from gradwatch.capture.album import Album
 from gradwatch.capture.anatomy import anatomy
+from gradwatch.capture.box import Box
 from gradwatch.capture.build import build_ahead
+from gradwatch.capture.evidence import Evidence, evidence
 from gradwatch.capture.loop import Loop
 from gradwatch.capture.optimizer import inner
 from gradwatch.capture.readout import Readout
+from gradwatch.capture.ring import Progress
 from gradwatch.capture.schedule import Schedule
 from gradwatch.capture.step import WatchedStep, outputs_and_counters
 from gradwatch.capture.tap import Tap
+from gradwatch.capture.watcher import Watcher
 from gradwatch.capture.xray import planned
-from gradwatch.records import Anatomy, Block, Schema
+from gradwatch.records import Block
 from gradwatch.signals import Slot
 
-__all__ = ["Capture", "Watcher"]
+__all__ = ["Capture"]
 
 _SYNC_SECONDS = 0.05
-
-
-class Watcher(Protocol):
-    """Who the capture tells; all on the training thread."""
-
-    def opened(self, anatomy: Anatomy, schema: Schema) -> None:
-        """The step was traced for the first time, nothing ran yet."""
-
-    def stepped(self) -> None:
-        """A step of a loop of the user's has ended."""
-
-    def resumed(self, count: int) -> tuple[int, str]:
-        """Where a first fit goes on, whose optimizer has `count` updates.
-
-        Returns:
-            The number of its first batch, and the id of the run that it
-            continues; 0 and `""` if there is none.
-        """
-
-    def half_full(self) -> None:
-        """The ring must be drained now, before the next execution."""
-
-    def latched(self, step: int) -> None:
-        """The guard has stopped the run at this step."""
-
-    def failed(self, error: BaseException) -> None:
-        """`error` is passing through the train function."""
-
-    def orphaned(self) -> None:
-        """Somebody trains the model unwatched; is this run's fit over?"""
 
 
 class Capture:
@@ -68,7 +43,9 @@ class Capture:
 
     Args:
         model: a compiled `keras.Model` that `refuse_unsupported` lets pass.
-        guarded: whether bad steps are kept from changing the model.
+        max_skips: bad steps are kept from changing the model, and with more in
+            a row the run is stopped; `None`: they are only measured.
+        keeps_batch: whether the batch of a bad step is kept for a black box.
         first_step: the batch number to go on from.
         schedule: chooses the executions that are X-rays.
         watcher: is told what happens.
@@ -77,7 +54,8 @@ class Capture:
     def __init__(
         self,
         model: Any,
-        guarded: bool,
+        max_skips: int | None,
+        keeps_batch: bool,
         first_step: int,
         schedule: Schedule,
         watcher: Watcher,
@@ -87,10 +65,13 @@ class Capture:
         self._watcher = watcher
         self._schedule = schedule
         self._planned_steps = 0
-        self._readout = Readout(first_step, self._executes)
+        self._readout = Readout(first_step, self._executes, max_skips)
+        ring, guarded = self._readout.ring, max_skips is not None
         self._step = WatchedStep(
-            model, guarded, self._readout.ring, self._executes, self._opened
+            model, guarded, ring, self._executes, self._opened
         )
+        if keeps_batch:
+            self._step.box = Box(model.jit_compile and not model.run_eagerly)
         self._everyday: Any = None
         self._xray: Any = None
         self._late = 0
@@ -103,8 +84,15 @@ class Capture:
         self.tap = Tap(self.original, self)
         self.loop = Loop(self._step, self._stepped)
 
-    def install(self) -> None:
-        """Puts the tap into the model."""
+    def install(self, batch_size: int | None) -> None:
+        """Puts the tap into the model.
+
+        Args:
+            batch_size: examples of a whole batch, `None` if that is not known.
+        """
+        if self._step.box is not None:
+            self._step.box.rows = batch_size
+        self._release_kept()
         self._readout.ring.release_latch(watched=True)
         self._readout.begin()
         self._another_fit = True
@@ -130,12 +118,12 @@ class Capture:
     @property
     def count(self) -> int:
         """Training batches seen so far. Waits for the device."""
-        return self._readout.ring.progress()[0]
+        return self._readout.ring.progress().seen
 
     def drain(self) -> Block | None:
         """Returns the readings since the last call, see `Readout.drain`."""
         ring = self._readout.ring
-        if self.tap.always and ring.capacity and ring.progress()[1] >= 0:
+        if self.tap.always and ring.capacity and ring.progress().latched >= 0:
             self.model.stop_training = True  # a `tf.function` tells nobody
         return self._readout.drain()
 
@@ -250,15 +238,27 @@ class Capture:
             return
         self._synced, self._unsynced = now, 0
         if counters is None:
-            count, latched = readout.ring.progress()
+            at = readout.ring.progress()
         else:
-            count, latched = counters.numpy().tolist()
-        self._next = count
-        readout.clock.mark(count, now)
-        if readout.crowded(count):
+            at = Progress(*counters.numpy().tolist()[:3])
+        self._next = at.seen
+        readout.clock.mark(at.seen, now)
+        if readout.crowded(at.seen):
             self._watcher.half_full()
-        if latched >= 0:
-            self._watcher.latched(latched)
+        if at.kept >= 0:
+            self._watcher.kept(at.kept)
+            self._release_kept()
+        if at.latched >= 0:
+            self._watcher.latched(at.latched)
+
+    def evidence(self, step: int | None) -> Evidence:
+        """Returns what a black box holds, see `evidence`."""
+        return evidence(self.model, self._readout, self._step.box, step)
+
+    def _release_kept(self) -> None:
+        self._readout.ring.release_kept()
+        if self._step.box is not None:
+            self._step.box.clear()
 
     def pause(self, now: float) -> None:
         """An epoch has ended: looks, and what follows is no step's time."""
@@ -294,4 +294,6 @@ class Capture:
         with tf.init_scope():  # the weights have values outside of the trace
             planned, before = self._planned_steps, self._resumed_from
             facts = anatomy(self.model, planned, before, self._step.cuts)
+            skips = self._readout.ring.max_skips or 0
+            facts = replace(facts, max_skips=skips)
         self._watcher.opened(facts, self._readout.schema)

@@ -29,16 +29,22 @@ class Readout:
     Args:
         first_step: the batch number to go on from.
         steps_per_execution: training batches of one execution.
+        max_skips: see `Ring`.
+
+    Attributes:
+        everyday: what the columns of the ring mean.
     """
 
-    def __init__(self, first_step: int, steps_per_execution: int) -> None:
-        self.ring = Ring(first_step)
+    def __init__(
+        self, first_step: int, steps_per_execution: int, max_skips: int | None
+    ) -> None:
+        self.ring = Ring(first_step, max_skips)
         self.clock = Clock()
         self.album: Album | None = None
         self.schema = Schema((), first_step)
+        self.everyday: tuple[Slot, ...] = ()
         self._first_step = self._read = first_step
         self._executes = steps_per_execution
-        self._slots: tuple[Slot, ...] = ()
         self._notes: dict[int, list[float]] = {}
         self._held: int | None = None
         self._lock = threading.Lock()
@@ -53,7 +59,7 @@ class Readout:
     def open(self, slots: tuple[Slot, ...], album: Album | None) -> None:
         """Takes what an everyday step measures, and where X-rays go."""
         rare = (*_XRAY, *album.scalars) if album else ()
-        self.album, self._slots = album, slots
+        self.album, self.everyday = album, slots
         self.schema = Schema((*slots, *_HOST, *rare), self._first_step)
         self.ring.open(len(slots), self._executes)
 
@@ -95,7 +101,7 @@ class Readout:
                 return None
             now = time.time()
             held = self._held
-            count, _ = self.ring.progress()
+            count = self.ring.progress().seen
             if held is not None:
                 count = min(count, held)
             if count <= self._read:
@@ -108,12 +114,12 @@ class Readout:
         first, last = int(steps[0]), int(steps[-1]) + 1
         shape = (len(steps), len(self.schema.slots))
         values = np.full(shape, np.nan, np.float32)
-        everyday = len(self._slots)
+        everyday = len(self.everyday)
         values[:, :everyday] = self.ring.rows(first, last)
         times = self.clock.times(steps, now)
         values[:, everyday] = times.seconds
-        if Slot("examples") in self._slots:
-            examples = values[:, self._slots.index(Slot("examples"))]
+        if Slot("examples") in self.everyday:
+            examples = values[:, self.everyday.index(Slot("examples"))]
             with np.errstate(divide="ignore", invalid="ignore"):
                 rate = examples / times.seconds
             values[:, everyday + 1] = np.where(times.seconds > 0, rate, np.nan)

@@ -7,42 +7,64 @@ and runs inside Keras' `steps_per_execution` loop.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from gradwatch.capture.variables import own_variable
+from gradwatch.facts import SKIPS_IN_ALL
 
-__all__ = ["Ring"]
+__all__ = ["Progress", "Ring"]
 
 _RELEASED = -1
 """The latch before a bad step."""
 
 _UNUSED = -2  # nobody watches: a bad step is kept out, and no latch is set
+_NEVER = -(2**40)  # the last bad step before the first
+_NOTHING = -1
+_QUIET = 64  # as many finite steps end an incident, as for the rules
 _BYTES = 2 * 2**20
+
+
+class Progress(NamedTuple):
+    """Where the device stands; batch numbers.
+
+    Attributes:
+        seen: training batches so far.
+        latched: the batch at which the latch was set, negative if it is not.
+        kept: the bad batch that is to be looked at, negative if there is none.
+    """
+
+    seen: int
+    latched: int
+    kept: int
 
 
 class Ring:
     """Rows of float32 `[capacity, K]` and the counters that guard them.
 
-    `status` is int64 `[2]`: the number of training batches seen, and the batch
-    at which the latch was set (negative = not set). It is there from the
-    beginning, rows are once `open` was called.
+    `status` is int64 `[6]`: that of `Progress`, then the last bad batch, how
+    many bad ones have come in a row, and how many in all since the latch was
+    last set. It is there from the beginning, rows are once `open` was called.
 
     Args:
         first_step: the batch number to go on from.
+        max_skips: bad batches in a row that do not set the latch yet; so do
+            `SKIPS_IN_ALL` times as many in all. `None`: nothing sets it.
 
     Attributes:
         capacity: rows that it holds, 0 before `open`.
         on_cpu: whether looking at the counters is cheap.
+        max_skips: see above.
     """
 
-    def __init__(self, first_step: int) -> None:
+    def __init__(self, first_step: int, max_skips: int | None) -> None:
         self.capacity = 0
-        start = np.array([first_step, -1], np.int64)
-        self._status = own_variable(start, "status")
+        self.max_skips = max_skips
+        start = [first_step, _RELEASED, _NOTHING, _NEVER, 0, 0]
+        self._status = own_variable(np.array(start, np.int64), "status")
         self.on_cpu = "CPU" in self._status.device
 
     def open(self, columns: int, steps_per_execution: int) -> None:
@@ -60,7 +82,7 @@ class Ring:
         self._rows = own_variable(rows, "ring")
 
     def counters(self) -> Any:
-        """In the graph: count and latch, int64 `[2]`."""
+        """In the graph: `status`, int64 `[6]`."""
         return self._status.read_value()
 
     def write(self, row: Any, count: Any) -> None:
@@ -75,23 +97,43 @@ class Ring:
         # The counter promises that the rows below it are complete. Graph mode
         # does not order assigns to different variables by itself.
         with tf.control_dependencies([written]):
-            self._status.assign_add([1, 0])
+            self._status.assign_add([1, 0, 0, 0, 0, 0])
 
-    def latch(self, stops: Any) -> None:
-        """In the graph, before `write`: sets the latch at this batch.
+    def latch(self, bad: Any) -> tuple[Any, Any]:
+        """In the graph, before `write`: sets the latch if it is time to.
 
         Args:
-            stops: bool scalar, whether it is to be set; where it is already, or
-                is not used, it stays.
-        """
-        count, latched = tf.unstack(self.counters())
-        stops &= tf.equal(latched, _RELEASED)
-        self._status.assign(tf.stack([count, tf.where(stops, count, latched)]))
+            bad: bool scalar, whether this batch is bad. Where the latch is set
+                already, or is not used, nothing is counted any more.
 
-    def progress(self) -> tuple[int, int]:
-        """On the host: `(count, latched)`. Waits for the device."""
-        count, latched = self._status.numpy().tolist()
-        return count, latched
+        Returns:
+            Whether this batch has set it, and whether it is the one to be kept
+            of an incident, bool scalars.
+        """
+        before = self.counters()
+        count, latched, kept, last, row, total = tf.unstack(before)
+        bad &= tf.equal(latched, _RELEASED)
+        row = tf.where(tf.equal(count, last + 1), row, 0) + 1
+        most = self.max_skips
+        stops = tf.constant(False)
+        if most is not None:
+            stops = bad & ((row > most) | (total >= most * SKIPS_IN_ALL))
+        begins = (most == 0) | (count - last > _QUIET)
+        keeps = bad & begins & tf.equal(kept, _NOTHING)
+        kept = tf.where(keeps, count, kept)
+        latched = tf.where(stops, count, latched)
+        counts = tf.stack([row, total + 1]) * tf.cast(~stops, tf.int64)
+        after = tf.concat([[count, latched, kept, count], counts], 0)
+        self._status.assign(tf.where(bad, after, before))
+        return stops, keeps
+
+    def progress(self) -> Progress:
+        """On the host. Waits for the device."""
+        return Progress(*self._status.numpy().tolist()[:3])
+
+    def release_kept(self) -> None:
+        """On the host: another bad batch may be kept."""
+        self._status[2].assign(_NOTHING)
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """On the host: rows of the batches `first` to `last`, exclusive.

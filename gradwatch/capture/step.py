@@ -15,6 +15,7 @@ from tensorflow.python.distribute.mirrored_run import _RequestedStop
 
 from gradwatch.capture import replicas
 from gradwatch.capture.album import Album
+from gradwatch.capture.box import Box
 from gradwatch.capture.build import build_layers
 from gradwatch.capture.hooks import graph_being_built
 from gradwatch.capture.measure import draws
@@ -43,8 +44,9 @@ def outputs_and_counters(returned: dict[str, Any]) -> tuple[Any, Any]:
     """Parts what an execution of the watched step has returned.
 
     Returns:
-        What the step itself returns, and the ring's counters after it, int64
-        `[2]`; `None` under `MirroredStrategy`, where Keras would average them.
+        What the step itself returns, and the ring's counters after it (see
+        `Ring.counters`); `None` under `MirroredStrategy`, where Keras would
+        average them.
     """
     counters = returned.pop(_COUNTERS, None)
     return returned.pop(_OUTPUTS, returned), counters
@@ -66,6 +68,7 @@ class WatchedStep:
             trace, too late to be read at its start. The next trace does.
         wait: how long the step has waited for its batch.
         album: takes X-rays, `None` where there are none.
+        box: takes the batch of a bad step, `None` where it is not wanted.
         cuts: why variables have no gradient, as the first trace tells.
     """
 
@@ -83,6 +86,7 @@ class WatchedStep:
         self.wait = Wait()
         self.late: list[Any] = []
         self.album: Album | None = None
+        self.box: Box | None = None
         self.cuts: tuple[Cut, ...] = ()
         self._opened = opened
         self._slots: tuple[Slot, ...] = ()

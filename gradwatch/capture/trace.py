@@ -19,6 +19,7 @@ from gradwatch.capture import optimizer as rule
 from gradwatch.capture import replicas
 from gradwatch.capture.album import Album
 from gradwatch.capture.attributes import Hook, hooked
+from gradwatch.capture.box import Box
 from gradwatch.capture.build import build_metrics
 from gradwatch.capture.guard import Guard
 from gradwatch.capture.hooks import (
@@ -53,6 +54,7 @@ class Traced(Protocol):
     guarded: bool
     late: list[Any]
     ring: Ring
+    box: Box | None
     wait: Wait
 
     def row(
@@ -82,6 +84,7 @@ class Trace:
     ) -> None:
         self._step = step
         self._album = album
+        self._data = data
         self._model = step.model
         self._guard = Guard(step.model, step.late)
         probes = Probes(step.model) if album else None
@@ -99,7 +102,7 @@ class Trace:
         counters = tf.constant([0, -1], tf.int64)
         if self._first:
             counters = step.ring.counters()
-        self._count, self._latched = tf.unstack(counters)
+        self._count, self._latched, *_ = tf.unstack(counters)
 
     @property
     def heard(self) -> bool:
@@ -213,6 +216,8 @@ class Trace:
             # What an update before the bad one has changed goes back as well.
             several = len(self._updates) > 1 or bool(left)
             self._guard.undo_unless(allowed, several, lambda: self._latch(bad))
+        else:
+            tf.cond(bad, lambda: self._latch(bad), lambda: tf.constant(False))
         row = self._row(slots, values)
         picture = Picture() if self._album is None else self._picture()
         if not self._first:
@@ -223,9 +228,29 @@ class Trace:
         with tf.control_dependencies(kept):
             self._step.ring.write(row, self._count)
 
-    def _latch(self, bad: Any) -> None:
+    def _latch(self, bad: Any) -> Any:
+        """Returns whether the run stops here, as far as this replica knows."""
+        ring = self._step.ring
+        stops = keeps = bad & (ring.max_skips == 0)
         if self._first:
-            self._step.ring.latch(bad)
+            stops, keeps = ring.latch(bad)
+        # Only the first replica knows which steps an incident is made of.
+        if self._first or ring.max_skips == 0:
+            self._keep(keeps)
+        return stops
+
+    def _keep(self, wanted: Any) -> None:
+        """Keeps the batch for a black box; one that fails has none."""
+        box = self._step.box
+        if box is None or self._data is None:
+            return
+        try:
+            box.keep_if(wanted, replicas.own(), self._data, self._count)
+        except Exception as error:
+            self._step.say(
+                f"The batch of a bad step cannot be kept "
+                f"({type(error).__name__}: {error})."
+            )
 
     def _row(self, slots: tuple[Slot, ...], values: Any) -> Any:
         """Returns the row of the step, `None` in replicas but the first."""

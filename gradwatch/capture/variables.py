@@ -15,14 +15,16 @@ from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 __all__ = ["own_variable"]
 
 
-def own_variable(value: Any, name: str) -> Any:
+def own_variable(value: Any, name: str, shape: Any = None) -> Any:
     """Returns a `tf.Variable` that exists outside of all graphs.
 
     Args:
-        value: its initial value, and with it shape and dtype.
+        value: its initial value, and with it shape and dtype; or what makes
+            it, outside of all graphs as well.
         name: `gradwatch_` is put before it.
+        shape: what later values are to fit, if not that of the first one.
     """
     with tf.init_scope():
         return ResourceVariable(
-            value, trainable=False, name=f"gradwatch_{name}"
+            value, trainable=False, name=f"gradwatch_{name}", shape=shape
         )

@@ -30,6 +30,7 @@ from gradwatch.rules.outputs import OutputMismatch
 from gradwatch.rules.progress import Progress
 from gradwatch.rules.saturation import SaturatedUnits
 from gradwatch.rules.scales import UnscaledInput, UnscaledTarget
+from gradwatch.rules.skips import TooManySkips
 from gradwatch.rules.spikes import GradientSpike, LossSpike
 from gradwatch.rules.stalls import (
     ConstantOutput,
@@ -56,6 +57,7 @@ def default_rules() -> list[Rule]:
         NonfiniteLoss(),
         NonfiniteGradient(),
         NonfiniteWeight(),
+        TooManySkips(),
         MissingGradient(),
         ZeroGradient(headroom),
         VanishingGradient(headroom),

@@ -130,6 +130,7 @@ class _Nonfinite(abc.ABC):
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
+        self._skips = anatomy.max_skips > 0
         self._incidents.begin(schema)
 
     def check(self, record: Record) -> Iterator[Finding]:
@@ -141,10 +142,11 @@ class _Nonfinite(abc.ABC):
     def _finding(self, step: int, facts: dict[str, Any]) -> Finding:
         subject, what = self._say(facts)
         causes, advice = self._why(facts)
-        where = _where(facts)
+        # Nothing is lost yet where training goes on without the step.
+        kept = self._skips and not (facts["lost"] or facts["update_applied"])
         return Finding(
             rule=self.name,
-            severity=self.severity,
+            severity="warning" if kept else self.severity,
             subject=subject,
             first_step=step,
             last_step=step,
@@ -158,7 +160,7 @@ class _Nonfinite(abc.ABC):
                 "update_applied": facts["update_applied"],
             },
             causes=causes,
-            message=f"{what} at step {step}{where}. {_left(facts)}",
+            message=f"{what} at step {step}{_where(facts)}. {_left(facts)}",
             advice=advice,
         )
 
