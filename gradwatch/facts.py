@@ -76,6 +76,7 @@ class Cut:
         line: its number, counted from 1; 0 if there is none.
         function: name of the function that it is in.
         code: its text.
+        zero: whether they get a gradient, which is zero for any numbers.
     """
 
     kind: CutKind
@@ -86,6 +87,7 @@ class Cut:
     line: int = 0
     function: str = ""
     code: str = ""
+    zero: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,9 @@ class Anatomy:
         mode: how the step runs (`jit_compile`, `run_eagerly`,
             `steps_per_execution`).
         resumed_from: id of the run that this one goes on from, `""` if none.
-        cuts: why trainable variables have no gradient, as far as the first
-            trace tells. A variable is in one of them at most.
+        cuts: why trainable variables have no gradient, or one that is always
+            zero, as far as the first trace tells. A variable is in one of them
+            at most.
     """
 
     model: str = ""

@@ -9,9 +9,11 @@ follow from its values. Read in tensorflow 2.21:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["Call", "Place", "custom_gradient", "sources"]
+__all__ = ["Call", "Place", "custom_gradient", "operations", "sources"]
 
 _FUNCTIONS = {
     "PartitionedCall": ("f",),
@@ -90,6 +92,27 @@ def sources(place: Place) -> list[Place]:
         used = [i for i, t in enumerate(operation.outputs) if t.consumers()]
         inputs = inputs[max(used, default=-1) + 1 :] or inputs
     return [Place(source, calls) for source in inputs]
+
+
+def operations(graph: Any, before: float = math.inf) -> Iterator[Any]:
+    """Yields the operations of a graph and of the graphs that it runs.
+
+    Args:
+        graph: also while it is being built.
+        before: number of the operation at which to stop.
+    """
+    seen = {id(graph)}
+    graphs = [graph]
+    while graphs:
+        for operation in graphs.pop().get_operations():
+            if operation._id >= before:
+                break
+            yield operation
+            for kind in _FUNCTIONS.get(operation.type, ()):
+                called = [g for g in _graphs(operation, kind) if g is not None]
+                graphs += [g for g in called if id(g) not in seen]
+                seen |= set(map(id, called))
+        before = math.inf
 
 
 def custom_gradient(operation: Any) -> bool:
