@@ -36,6 +36,7 @@ from gradwatch.rules.stalls import (
     SlowLoss,
     StalledLoss,
 )
+from gradwatch.rules.swings import OscillatingLoss
 from gradwatch.rules.symmetry import SymmetricWeights
 from gradwatch.rules.targets import TargetMismatch
 from gradwatch.rules.units import DeadUnits
@@ -71,6 +72,7 @@ def default_rules() -> list[Rule]:
         StalledLoss(progress),
         SlowLoss(progress),
         DivergingLoss(),
+        OscillatingLoss(progress),
         LossSpike(),
         LossFloor(progress),
         NegativeLoss(),

@@ -18,12 +18,13 @@ from gradwatch.records import (
 from gradwatch.rules.progress import Progress, Standing
 from gradwatch.rules.rows import Columns, Row, xrays
 
-__all__ = ["UpdateTooLarge", "UpdateTooSmall"]
+__all__ = ["Moves", "UpdateTooLarge", "UpdateTooSmall", "replaced"]
 
+_BOLD = 0.1
 _X_RAYS = ("variable_weight_norm", "variable_update_norm")
 
 
-class _Move(NamedTuple):
+class Move(NamedTuple):
     """What an update did to the kernels, at an X-ray.
 
     Attributes:
@@ -44,7 +45,7 @@ class _Move(NamedTuple):
         return max((r, path) for path, r in self.ratios.items())
 
 
-class _Moves:
+class Moves:
     """The moves of a run, and where it stood.
 
     Only kernels count: trainable variables with several axes that did not start
@@ -64,9 +65,9 @@ class _Moves:
             for v in anatomy.variables
             if v.path in measured and _is_kernel(v)
         }
-        self._moves: list[_Move] = []
+        self._moves: list[Move] = []
 
-    def looks(self, record: Record) -> Iterator[tuple[Standing, list[_Move]]]:
+    def looks(self, record: Record) -> Iterator[tuple[Standing, list[Move]]]:
         """Yields, after each window, where the run stands and its moves."""
         for row in xrays(record):
             applied = self._columns.get(row, "update_applied") > 0
@@ -75,7 +76,7 @@ class _Moves:
         for at in self._progress.stands(record):
             yield at, [move for move in self._moves if move.step <= at.step]
 
-    def _move(self, row: Row) -> _Move:
+    def _move(self, row: Row) -> Move:
         weights, updates = (self._columns.all(row, s) for s in _X_RAYS)
         ratios, growth = {}, {}
         for path, start in self._kernels.items():
@@ -83,7 +84,29 @@ class _Moves:
                 ratios[path] = updates[path] / weights[path]
                 growth[path] = weights[path] / start
         rate = self._columns.get(row, "learning_rate")
-        return _Move(row.step, rate, ratios or {"": 0.0}, growth)
+        return Move(row.step, rate, ratios or {"": 0.0}, growth)
+
+
+def replaced(at: Standing, moves: list[Move]) -> tuple[float, str]:
+    """Returns the largest ratio of a kernel whose steps have replaced it.
+
+    Steps move it by r of its norm (geometric mean of the last two X-rays, so
+    that one large step does not count), a tenth or more, where 0.01 to 0.1 is
+    bold already; and r^2 times half of the steps so far is 1 or more: even
+    steps at random, whose squares add up, have carried it as far as its whole
+    norm since the middle of the run. What it had learned before is gone.
+
+    Returns:
+        The ratio and the kernel's path; 0 and `""` if there is none.
+    """
+    if len(moves) < 2:
+        return 0.0, ""
+    ratio, path = max(
+        (math.sqrt(now * moves[-2].ratios.get(path, 0.0)), path)
+        for path, now in moves[-1].ratios.items()
+    )
+    far = ratio >= _BOLD and ratio**2 * at.seen / 2 >= 1
+    return (ratio, path) if far else (0.0, "")
 
 
 def _worse(at: Standing) -> bool:
@@ -99,7 +122,7 @@ class _OfMoves:
     """What the rules share: the moves, and that each tells once."""
 
     def __init__(self, progress: Progress | None = None) -> None:
-        self._moves = _Moves(progress)
+        self._moves = Moves(progress)
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
@@ -112,10 +135,12 @@ class UpdateTooLarge(_OfMoves):
 
     Definition: in the last two X-rays a kernel moved by half of its norm or
     more in one step, or stands at ten times the norm it began with; and the
-    loss is worse than the best constant answer (or than at first). Threshold:
-    ratios around 0.001 are usual and 0.01 to 0.1 bold (LeCun et al. 1998;
-    Bottou 2012); at 0.5 the direction of the weights is that of the last batch.
-    Told once.
+    loss is worse than the best constant answer (or than at first). Or steps of
+    a tenth of the norm or more have replaced the kernel since the middle of the
+    run (`replaced`), and the loss is worse than that of a constant and does not
+    fall (Kendall's test, 5 %). Threshold: ratios around 0.001 are usual and
+    0.01 to 0.1 bold (LeCun et al. 1998; Bottou 2012); at 0.5 the direction of
+    the weights is that of the last batch. Told once.
     """
 
     name = "update_too_large"
@@ -132,16 +157,18 @@ class UpdateTooLarge(_OfMoves):
                 continue
             far = [self._far(move) for move in moves[-2:]]
             both = sorted(far[0] & far[1])
+            if not both and at.gain < 0 and not at.falling():
+                both = [path for _, path in [replaced(at, moves)] if path]
             if both:
                 self._told = True
                 yield self._finding(at, moves, both)
 
-    def _far(self, move: _Move) -> set[str]:
+    def _far(self, move: Move) -> set[str]:
         grown = {p for p, times in move.growth.items() if times >= self._GROWTH}
         return grown | {p for p, r in move.ratios.items() if r >= self._RATIO}
 
     def _finding(
-        self, at: Standing, moves: list[_Move], paths: list[str]
+        self, at: Standing, moves: list[Move], paths: list[str]
     ) -> Finding:
         ratio, path = max((moves[-1].ratios[p], p) for p in paths)
         times = moves[-1].growth[path]
@@ -213,7 +240,7 @@ class UpdateTooSmall(_OfMoves):
                 yield self._finding(at, moves, done + left)
 
     def _finding(
-        self, at: Standing, moves: list[_Move], reach: float
+        self, at: Standing, moves: list[Move], reach: float
     ) -> Finding:
         ratio, path = moves[-1].largest
         return Finding(
