@@ -94,19 +94,31 @@ def replaced(at: Standing, moves: list[Move]) -> tuple[float, str]:
     that one large step does not count), a tenth or more, where 0.01 to 0.1 is
     bold already; and r^2 times half of the steps so far is 1 or more: even
     steps at random, whose squares add up, have carried it as far as its whole
-    norm since the middle of the run. What it had learned before is gone.
+    norm since the middle of the run. What it had learned before is gone. A
+    kernel below half of the norm it began with does not count: one that has
+    nothing to tell goes to 0, and all steps are large there.
 
     Returns:
         The ratio and the kernel's path; 0 and `""` if there is none.
     """
     if len(moves) < 2:
         return 0.0, ""
+    before, last = map(_kept, moves[-2:])
     ratio, path = max(
-        (math.sqrt(now * moves[-2].ratios.get(path, 0.0)), path)
-        for path, now in moves[-1].ratios.items()
+        (
+            (math.sqrt(last[path] * before.get(path, 0.0)), path)
+            for path in last
+        ),
+        default=(0.0, ""),
     )
     far = ratio >= _BOLD and ratio**2 * at.seen / 2 >= 1
     return (ratio, path) if far else (0.0, "")
+
+
+def _kept(move: Move) -> dict[str, float]:
+    """Ratios of the kernels that have kept half of their norm."""
+    known = move.growth.items()
+    return {path: move.ratios[path] for path, times in known if times >= 0.5}
 
 
 def _worse(at: Standing) -> bool:

@@ -73,6 +73,8 @@ def test_steps_that_have_replaced_the_weights() -> None:
     assert _told(UpdateTooLarge, _columns(flat, 0.05) | bounds) == []
     better = bounds | {Slot("loss_component", "mse"): falls}
     assert _told(UpdateTooLarge, _columns(falls, 0.12) | better) == []
+    shrunk = _columns(flat, 0.12, weight=0.5)
+    assert _told(UpdateTooLarge, shrunk | bounds) == []
     once = np.where(STEPS == 100, 0.4, 0.01)
     assert _told(UpdateTooLarge, _columns(flat, once) | bounds) == []
 
