@@ -38,7 +38,9 @@ class DominantComponent:
     do: the variance of the best predictions is the part of the targets' that
     they explain, so these explain less than 5 %. Or a term with a weight
     of 10 or more holds the balance, and the other has not become a tenth better
-    since the first 16 steps. Threshold: gradients of batches scatter by about a
+    since the first 16 steps; or it still has three times the gradient and has
+    fallen by half, the other has not, and predictions are as good as constant
+    by their variance. Threshold: gradients of batches scatter by about a
     third of their length (32 examples), so 1/30 is far below the noise. A large
     share alone is no fault: a crossentropy outweighs a mild penalty, and
     should. Silent for resumed runs.
@@ -101,8 +103,13 @@ class DominantComponent:
         )
         mine = look.parts[a]
         if least == _TERMS:
-            heavy = mine.weight >= _HEAVY and rest.last >= _IDLE * rest.first
-            return balance and idle and heavy
+            heavy = mine.weight >= _HEAVY
+            vain = idle and rest.last >= _IDLE * rest.first
+            pays = mine.last <= _GAINED * mine.first and min(ratios) >= 3
+            pays &= rest.last > _GAINED * rest.first
+            if not heavy:
+                return False
+            return (balance and vain) or (pays and _constant(last))
         if not self._added(a):
             return False
         if flat and not (len(flat) == XRAYS and all(flat)):

@@ -168,6 +168,30 @@ def test_a_prior_that_has_won(
 
 
 @pytest.mark.parametrize(
+    ("weight", "spread", "fit", "gradient", "told"),
+    [
+        (100.0, 0.15, IDLE, 9.0, 1),
+        (100.0, 0.5, IDLE, 9.0, 0),
+        (100.0, 0.15, FALLS, 9.0, 0),
+        (100.0, 0.15, IDLE, 1.0, 0),
+        (2.0, 0.15, IDLE, 9.0, 0),
+    ],
+)
+def test_a_heavy_term_that_makes_all_the_same(
+    weight: float, spread: float, fit: Any, gradient: float, told: int
+) -> None:
+    """It falls, and predictions are constant; not so a heavy error."""
+    parts = {
+        "loss/fit": (fit, 1.0, 1.0, np.nan),
+        "loss/spread": (0.9 * FALLS, gradient, weight, np.nan),
+    }
+    found = _judge(DominantComponent(), parts, spread=spread)
+    assert [f.subject for f in found] == ["loss/spread"] * told
+    plateau = parts | {"loss/spread": (IDLE, gradient, weight, np.nan)}
+    assert _judge(DominantComponent(), plateau, spread=spread) == []
+
+
+@pytest.mark.parametrize(
     ("weight", "cosine", "fit", "told"),
     [
         (100.0, -0.95, IDLE, 1),
