@@ -16,15 +16,15 @@ from gradwatch.records import (
     Variable,
 )
 from gradwatch.rules.progress import Progress, Standing
+from gradwatch.rules.replaced import Replaced
 from gradwatch.rules.rows import Columns, Row, xrays
 
-__all__ = ["Moves", "UpdateTooLarge", "UpdateTooSmall", "replaced"]
+__all__ = ["UpdateTooLarge", "UpdateTooSmall"]
 
-_BOLD = 0.1
 _X_RAYS = ("variable_weight_norm", "variable_update_norm")
 
 
-class Move(NamedTuple):
+class _Move(NamedTuple):
     """What an update did to the kernels, at an X-ray.
 
     Attributes:
@@ -45,7 +45,7 @@ class Move(NamedTuple):
         return max((r, path) for path, r in self.ratios.items())
 
 
-class Moves:
+class _Moves:
     """The moves of a run, and where it stood.
 
     Only kernels count: trainable variables with several axes that did not start
@@ -65,9 +65,9 @@ class Moves:
             for v in anatomy.variables
             if v.path in measured and _is_kernel(v)
         }
-        self._moves: list[Move] = []
+        self._moves: list[_Move] = []
 
-    def looks(self, record: Record) -> Iterator[tuple[Standing, list[Move]]]:
+    def looks(self, record: Record) -> Iterator[tuple[Standing, list[_Move]]]:
         """Yields, after each window, where the run stands and its moves."""
         for row in xrays(record):
             applied = self._columns.get(row, "update_applied") > 0
@@ -76,7 +76,7 @@ class Moves:
         for at in self._progress.stands(record):
             yield at, [move for move in self._moves if move.step <= at.step]
 
-    def _move(self, row: Row) -> Move:
+    def _move(self, row: Row) -> _Move:
         weights, updates = (self._columns.all(row, s) for s in _X_RAYS)
         ratios, growth = {}, {}
         for path, start in self._kernels.items():
@@ -84,41 +84,7 @@ class Moves:
                 ratios[path] = updates[path] / weights[path]
                 growth[path] = weights[path] / start
         rate = self._columns.get(row, "learning_rate")
-        return Move(row.step, rate, ratios or {"": 0.0}, growth)
-
-
-def replaced(at: Standing, moves: list[Move]) -> tuple[float, str]:
-    """Returns the largest ratio of a kernel whose steps have replaced it.
-
-    Steps move it by r of its norm (geometric mean of the last two X-rays, so
-    that one large step does not count), a tenth or more, where 0.01 to 0.1 is
-    bold already; and r^2 times half of the steps so far is 1 or more: even
-    steps at random, whose squares add up, have carried it as far as its whole
-    norm since the middle of the run. What it had learned before is gone. A
-    kernel below half of the norm it began with does not count: one that has
-    nothing to tell goes to 0, and all steps are large there.
-
-    Returns:
-        The ratio and the kernel's path; 0 and `""` if there is none.
-    """
-    if len(moves) < 2:
-        return 0.0, ""
-    before, last = map(_kept, moves[-2:])
-    ratio, path = max(
-        (
-            (math.sqrt(last[path] * before.get(path, 0.0)), path)
-            for path in last
-        ),
-        default=(0.0, ""),
-    )
-    far = ratio >= _BOLD and ratio**2 * at.seen / 2 >= 1
-    return (ratio, path) if far else (0.0, "")
-
-
-def _kept(move: Move) -> dict[str, float]:
-    """Ratios of the kernels that have kept half of their norm."""
-    known = move.growth.items()
-    return {path: move.ratios[path] for path, times in known if times >= 0.5}
+        return _Move(row.step, rate, ratios or {"": 0.0}, growth)
 
 
 def _worse(at: Standing) -> bool:
@@ -134,7 +100,7 @@ class _OfMoves:
     """What the rules share: the moves, and that each tells once."""
 
     def __init__(self, progress: Progress | None = None) -> None:
-        self._moves = Moves(progress)
+        self._moves = _Moves(progress)
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
@@ -149,7 +115,7 @@ class UpdateTooLarge(_OfMoves):
     more in one step, or stands at ten times the norm it began with; and the
     loss is worse than the best constant answer (or than at first). Or steps of
     a tenth of the norm or more have replaced the kernel since the middle of the
-    run (`replaced`), and the loss is worse than that of a constant and does not
+    run (`Replaced`), and the loss is worse than that of a constant and does not
     fall (Kendall's test, 5 %). Threshold: ratios around 0.001 are usual and
     0.01 to 0.1 bold (LeCun et al. 1998; Bottou 2012); at 0.5 the direction of
     the weights is that of the last batch. Told once.
@@ -162,40 +128,50 @@ class UpdateTooLarge(_OfMoves):
     advice = "Lower the learning rate by ten, and warm it up."
     _RATIO, _GROWTH = 0.5, 10.0
 
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        super().begin(anatomy, schema)
+        self._replaced = Replaced(anatomy, schema)
+
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
+        self._replaced.take(record)
         for at, moves in self._moves.looks(record):
             if self._told or len(moves) < 2 or not _worse(at):
                 continue
             far = [self._far(move) for move in moves[-2:]]
-            both = sorted(far[0] & far[1])
+            both = {
+                path: (moves[-1].ratios[path], moves[-1].growth[path])
+                for path in sorted(far[0] & far[1])
+            }
             if not both and at.gain < 0 and not at.falling():
-                both = [path for _, path in [replaced(at, moves)] if path]
+                steps = self._replaced.by(at)
+                both = {steps.path: steps[1:3]} if steps else {}
             if both:
                 self._told = True
-                yield self._finding(at, moves, both)
+                yield self._finding(at, moves[-2].step, both)
 
-    def _far(self, move: Move) -> set[str]:
+    def _far(self, move: _Move) -> set[str]:
         grown = {p for p, times in move.growth.items() if times >= self._GROWTH}
         return grown | {p for p, r in move.ratios.items() if r >= self._RATIO}
 
     def _finding(
-        self, at: Standing, moves: list[Move], paths: list[str]
+        self, at: Standing, first: int, far: Mapping[str, tuple[float, float]]
     ) -> Finding:
-        ratio, path = max((moves[-1].ratios[p], p) for p in paths)
-        times = moves[-1].growth[path]
+        path = max(far, key=lambda path: (far[path][0], path))
+        ratio, times = far[path]
         return Finding(
             rule=self.name,
             severity=self.severity,
             subject=path,
-            first_step=moves[-2].step,
+            first_step=first,
             last_step=at.step,
             evidence={
                 "update_to_weight_ratio": ratio,
                 "weight_growth": times,
                 "loss_first": at.first,
                 "loss_now": at.now,
-                "variables": paths,
+                "variables": list(far),
             },
             causes=("learning_rate_high",),
             message=(
@@ -252,7 +228,7 @@ class UpdateTooSmall(_OfMoves):
                 yield self._finding(at, moves, done + left)
 
     def _finding(
-        self, at: Standing, moves: list[Move], reach: float
+        self, at: Standing, moves: list[_Move], reach: float
     ) -> Finding:
         ratio, path = moves[-1].largest
         return Finding(

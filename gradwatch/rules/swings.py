@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
-from gradwatch.rules.movement import Moves, replaced
 from gradwatch.rules.progress import Progress, Standing
+from gradwatch.rules.replaced import Replaced, Steps
 from gradwatch.rules.windows import Window, Windows
 
 __all__ = ["OscillatingLoss"]
@@ -61,7 +61,7 @@ class OscillatingLoss:
     curvature.
 
     For any optimizer: steps of a tenth of its norm or more have replaced a
-    kernel since the middle of the run (`replaced`).
+    kernel since the middle of the run (`Replaced`).
 
     How the loss itself swings is no evidence. Batches that come in the same
     order, or from two sources in turn, make it periodic in healthy runs; that
@@ -82,14 +82,15 @@ class OscillatingLoss:
     _LEAST, _SHARE, _GAIN = 256, 1.0, 0.5
 
     def __init__(self, progress: Progress | None = None) -> None:
-        self._moves = Moves(progress)
+        self._progress = progress or Progress()
         self._windows = Windows(_WINDOW)
         self._slots: object = None
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
-        self._moves.begin(anatomy, schema)
+        self._progress.begin(anatomy, schema)
+        self._replaced = Replaced(anatomy, schema)
         columns = [schema.column(signal) for signal in self.needs]
         applied = schema.column("applied_gradient_norm")
         columns.append(columns[1] if applied is None else applied)
@@ -106,12 +107,13 @@ class OscillatingLoss:
         """See `Rule`."""
         if not self._measured or self._told:
             return
-        stood = {look[0].step: look for look in self._moves.looks(record)}
+        self._replaced.take(record)
+        stood = {at.step: at for at in self._progress.stands(record)}
         for window in self._windows.cut(record):
             self._take(window)
-            look = stood.get(int(window.steps[-1]))
-            if look is not None and not self._told:
-                yield from self._judge(*look)
+            at = stood.get(int(window.steps[-1]))
+            if at is not None and not self._told:
+                yield from self._judge(at)
 
     def _take(self, window: Window) -> None:
         """Keeps at most 64 windows: each, or every second, fourth, ..."""
@@ -138,38 +140,39 @@ class OscillatingLoss:
         """Those of the second half."""
         return self._swings[len(self._swings) // 2 :]
 
-    def _judge(self, at: Standing, moves: list[Any]) -> Iterator[Finding]:
+    def _judge(self, at: Standing) -> Iterator[Finding]:
         if at.seen < self._LEAST or not 0 < at.now < math.inf:
             return
         if at.gain >= self._GAIN or at.falling() or not self._positive():
             return
         work = np.array([swing.work for swing in self._later])
         due = float(np.median(work)) / 4 / at.now
-        ratio, path = replaced(at, moves)
+        steps = self._replaced.by(at)
         if 4 * due >= 1 and not _falls(work):
             share = f"{min(due, 1):.0%}"
             why = (
                 "holds it up: by the size of the gradients, steps to and fro "
                 f"make about {share} of it."
             )
-        elif path:
-            why = f"moves {path} by {ratio:.2g} of its norm in each step."
+        elif steps:
+            part = f"{steps.ratio:.2g} of its norm"
+            why = f"moves {steps.path} by {part} in each step."
         else:
             return
         self._told = True
-        yield self._finding(at, due, (ratio, path), why)
+        yield self._finding(at, due, steps, why)
 
     def _positive(self) -> bool:
         return min(swing.low for swing in self._later) > 0
 
     def _finding(
-        self, at: Standing, due: float, moved: tuple[float, str], why: str
+        self, at: Standing, due: float, steps: Steps | None, why: str
     ) -> Finding:
         _, low, high, rate = np.median(np.array(self._later), 0).tolist()
         return Finding(
             rule=self.name,
             severity=self.severity,
-            subject=moved[1],
+            subject=steps.path if steps else "",
             first_step=max(0, at.step - at.seen // 2 + 1),
             last_step=at.step,
             evidence={
@@ -178,7 +181,7 @@ class OscillatingLoss:
                 "loss_low": low,
                 "loss_high": high,
                 "share_due_to_rate": due,
-                "update_to_weight_ratio": moved[0],
+                "update_to_weight_ratio": steps.ratio if steps else 0.0,
                 "learning_rate": rate,
             },
             causes=("learning_rate_high",),

@@ -183,6 +183,17 @@ def test_units_and_cuts_do_not_matter(unit: float, cuts: Any) -> None:
         assert finding.evidence[name] == pytest.approx(expected, rel=1e-4)
 
 
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(1, N - 1), max_size=9))
+def test_cycles_do_not_depend_on_cuts(cuts: Any) -> None:
+    """Nor does the kernel that is named."""
+    adam = {"class_name": "Adam"}
+    level = _random().lognormal(0, 0.3, N)
+    whole = _told(level, 5.0, 0.15, adam)
+    assert len(whole) == 1
+    assert _told(level, 5.0, 0.15, adam, cuts=cuts) == whole
+
+
 def test_long_runs_keep_little() -> None:
     """Of 20,000 steps as much as of 1,000."""
     n = 20_000
