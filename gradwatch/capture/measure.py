@@ -166,15 +166,14 @@ class Measure:
         """
         handed, variables = zip(*pairs)
         taken = self.tapes.take(variables, handed)
-        changed = taken.changed
-        own = list(handed) if changed else taken.gradients
+        own = list(handed) if taken.changed else taken.gradients
         sums = replicas.total(taken.gradients)
-        got = replicas.total(own) if changed else sums
+        got = replicas.total(own) if taken.changed else sums
         total, scale = self._loss(taken.targets)
         self._parts.append(self.ledger.take(total))
         shared = self.known | self._parts[-1]
         factor = rule.scale(optimizer) if scale is None else scale
-        given = rule.Handed(own, got, factor, variables, changed)
+        given = rule.Handed(own, got, factor, variables, taken.changed)
         told = rule.told(optimizer) | rule.applied(optimizer, given)
         names = list(map(self.name, variables))
         gradients = list(map(dense, sums))
@@ -182,7 +181,7 @@ class Measure:
         step = Step(
             loss=tf.reduce_sum(total),
             gradients=gradients,
-            got=list(map(dense, got)) if changed else [],
+            got=list(map(dense, got)) if taken.changed else [],
             scale=scale,
             weights=[getattr(v, "_value", v) for v in variables],
             state=[(before, now) for _, before, now in state],

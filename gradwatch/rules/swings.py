@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,10 +55,11 @@ class OscillatingLoss:
     slopes that are straight, W/2. Momentum m makes r / (1 - m) of the rate.
 
     The sign is that W is as large as the loss, so that about a quarter of it
-    is due to the rate, and does not fall either. Threshold: W is 0.001 to 0.1
-    of the loss where rates are good. Without momentum, descent that is stable
-    on each batch has W below four times its loss, as r is less than 2 over the
-    curvature.
+    is due to the rate, and does not fall either. W cannot be above four times
+    the loss; if it is, steps are no noise but take each other back, momentum
+    carries them less far, and r / (1 + m) counts. Threshold: a quarter is worth
+    a lower rate; in runs whose loss is still high, W is 0.001 to 0.2 of it
+    where rates are good. In converged ones it may be more, of nearly nothing.
 
     For any optimizer: steps of a tenth of its norm or more have replaced a
     kernel since the middle of the run (`Replaced`).
@@ -95,7 +96,7 @@ class OscillatingLoss:
         applied = schema.column("applied_gradient_norm")
         columns.append(columns[1] if applied is None else applied)
         known = [column for column in columns if column is not None]
-        self._longer = _longer(anatomy.optimizer)
+        self._longer, self._shorter = _reach(anatomy.optimizer)
         self._measured = len(known) == len(columns)
         self._windows.begin(known)
         if schema.slots != self._slots:
@@ -147,6 +148,7 @@ class OscillatingLoss:
             return
         work = np.array([swing.work for swing in self._later])
         due = float(np.median(work)) / 4 / at.now
+        due *= self._shorter if due > 1 else 1.0
         steps = self._replaced.by(at)
         if 4 * due >= 1 and not _falls(work):
             share = f"{min(due, 1):.0%}"
@@ -193,14 +195,18 @@ class OscillatingLoss:
         )
 
 
-def _longer(optimizer: Any) -> float:
-    """How much farther momentum carries a step; 0 where that is not known."""
-    if optimizer.get("class_name") != "SGD":
-        return 0.0
-    if optimizer.get("gradient_accumulation_steps"):
-        return 0.0
+def _reach(optimizer: Mapping[str, Any]) -> tuple[float, float]:
+    """How much farther momentum carries steps that are noise.
+
+    Returns:
+        This factor, 0 where it is not known, and what is left of it where
+        steps take each other back.
+    """
     momentum = float(optimizer.get("momentum") or 0.0)
-    return 1 / (1 - momentum) if 0 <= momentum < 1 else 0.0
+    plain = not optimizer.get("gradient_accumulation_steps")
+    if optimizer.get("class_name") != "SGD" or not plain or momentum >= 1:
+        return 0.0, 0.0
+    return 1 / (1 - momentum), (1 - momentum) / (1 + momentum)
 
 
 def _falls(values: NDArray[np.float64]) -> bool:
