@@ -111,6 +111,18 @@ def test_a_rule_is_silent_on_a_healthy_run(kind: type[Rule]) -> None:
         assert found == []
 
 
+def _broken(schema: Schema, places: list[int]) -> list[Block]:
+    """A run that breaks, cut at these places."""
+    whole = _healthy(schema)
+    whole.values[200:300] *= 1e-20
+    whole.values[330:340] = np.nan
+    whole.values[430:] *= 1e20
+    return [
+        whole.rows((whole.steps >= a) & (whole.steps < b))
+        for a, b in pairwise(places)
+    ]
+
+
 @pytest.mark.parametrize("kind", RULES, ids=lambda k: k.__name__)
 @settings(deadline=None)
 @given(cuts=st.sets(st.integers(0, 500)))
@@ -119,20 +131,30 @@ def test_a_rule_does_not_depend_on_cuts(
 ) -> None:
     """What is found in a run that breaks is the same however it was cut."""
     schema = Schema(_slots())
-    whole = _healthy(schema)
-    whole.values[200:300] *= 1e-20
-    whole.values[330:340] = np.nan
-    whole.values[430:] *= 1e20
     found = []
     for places in ([0, 500], [0, *sorted(cuts), 500]):
         rule = kind()
         rule.begin(_anatomy(), schema)
-        parts = [
-            whole.rows((whole.steps >= a) & (whole.steps < b))
-            for a, b in pairwise(places)
-        ]
+        parts = _broken(schema, places)
         found.append([dumps(f) for part in parts for f in rule.check(part)])
     assert found[0] == found[1]
+
+
+def test_rules_find_together_what_they_find_alone() -> None:
+    """What they share belongs to one run, and each may ask for it first."""
+    schema = Schema(_slots())
+    parts = _broken(schema, [0, 90, 335, 500])
+    for order in (1, -1):
+        together = default_rules()[::order]
+        alone = [type(rule)() for rule in together]
+        found = []
+        for rules in (together, alone):
+            for rule in rules:
+                rule.begin(_anatomy(), schema)
+            found.append(
+                [dumps(f) for p in parts for r in rules for f in r.check(p)]
+            )
+        assert found[0] == found[1] != []
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

@@ -170,8 +170,7 @@ class Measure:
         sums = replicas.total(taken.gradients)
         got = replicas.total(own) if taken.changed else sums
         total, scale = self._loss(taken.targets)
-        self._parts.append(self.ledger.take(total))
-        shared = self.known | self._parts[-1]
+        shared = self.known | self._part(total)
         factor = rule.scale(optimizer) if scale is None else scale
         given = rule.Handed(own, got, factor, variables, taken.changed)
         told = rule.told(optimizer) | rule.applied(optimizer, given)
@@ -197,6 +196,11 @@ class Measure:
         lost = [self.name(v) for v, *_ in state]
         slots = _slots([*shared, *told], names, lost)
         return Update(self._called(optimizer), slots, verdict, got)
+
+    def _part(self, total: Any) -> dict[Slot, Any]:
+        """Takes what the loss of an update is made of."""
+        self._parts.append(self.ledger.take(total))
+        return self._parts[-1]
 
     def _look(self, *gradients: Any) -> None:
         """Takes what `Probes.before` does, in an X-ray."""

@@ -16,9 +16,10 @@ from gradwatch.rules.divergence import (
 )
 from gradwatch.rules.frozen import FrozenVariable
 from gradwatch.rules.gradients import MissingGradient
+from gradwatch.rules.headroom import Headroom
 from gradwatch.rules.initial import BadInitialisation
 from gradwatch.rules.liveness import LostReadings, NoReadings
-from gradwatch.rules.movement import UpdateTooLarge, UpdateTooSmall
+from gradwatch.rules.movement import Moves, UpdateTooLarge, UpdateTooSmall
 from gradwatch.rules.nonfinite import (
     NonfiniteBatch,
     NonfiniteGradient,
@@ -49,26 +50,42 @@ __all__ = ["default_rules"]
 
 def default_rules() -> list[Rule]:
     """Returns new instances of all rules, in the order of the catalogue."""
-    progress = Progress()
+    progress, headroom = Progress(), Headroom()
+    moves = Moves(progress)
     return [
         NonfiniteBatch(),
         NonfiniteLoss(),
         NonfiniteGradient(),
         NonfiniteWeight(),
         MissingGradient(),
-        ZeroGradient(),
-        VanishingGradient(),
+        ZeroGradient(headroom),
+        VanishingGradient(headroom),
         ExplodingGradient(),
         GradientSpike(),
-        DeadUnits(),
-        SaturatedUnits(),
+        DeadUnits(headroom),
+        SaturatedUnits(headroom),
         SymmetricWeights(),
-        BadInitialisation(),
-        UpdateTooLarge(progress),
-        UpdateTooSmall(progress),
+        BadInitialisation(headroom),
+        UpdateTooLarge(moves),
+        UpdateTooSmall(moves),
         FrozenVariable(),
         SkippedUpdates(),
         ClippingAlways(),
+        *_on_losses(progress),
+        OutputMismatch(),
+        TargetMismatch(),
+        ConstantTarget(),
+        ConstantOutput(progress),
+        UnscaledInput(),
+        UnscaledTarget(),
+        NoReadings(),
+        LostReadings(),
+    ]
+
+
+def _on_losses(progress: Progress) -> list[Rule]:
+    """Returns those on the loss and its parts."""
+    return [
         StalledLoss(progress),
         SlowLoss(progress),
         DivergingLoss(),
@@ -79,12 +96,4 @@ def default_rules() -> list[Rule]:
         DominantComponent(),
         ConflictingComponents(),
         Overfitting(),
-        OutputMismatch(),
-        TargetMismatch(),
-        ConstantTarget(),
-        ConstantOutput(progress),
-        UnscaledInput(),
-        UnscaledTarget(),
-        NoReadings(),
-        LostReadings(),
     ]

@@ -8,17 +8,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
-from gradwatch.rules.evidence import (
-    Headroom,
-    answers,
-    blind,
-    effective,
-    kernels,
-    owner,
-    plan,
-    step_ratio,
-)
-from gradwatch.rules.rows import Columns, Row
+from gradwatch.rules.evidence import kernels, owner, plan
+from gradwatch.rules.headroom import Headroom, Xray
 
 __all__ = ["VanishingGradient"]
 
@@ -80,15 +71,14 @@ class VanishingGradient:
     _MOST = 0.9
     _GROWN = 10.0
 
-    def __init__(self) -> None:
-        self._headroom = Headroom()
+    def __init__(self, headroom: Headroom | None = None) -> None:
+        self._headroom = headroom or Headroom()
         self._seen: list[tuple[int, float]] = []
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
         self._anatomy = anatomy
-        self._columns = Columns(schema)
         self._headroom.begin(schema)
         self._sizes = {v.path: math.prod(v.shape) for v in anatomy.variables}
         self._kernels = [
@@ -104,44 +94,46 @@ class VanishingGradient:
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
-        for row, left in self._headroom.xrays(record):
+        for xray in self._headroom.xrays(record):
             if self._told or len(self._kernels) < 3:
                 return
-            profile = self._profile(row)
-            limit = self._MOST if answers(self._columns, row) else self._LEFT
-            if not (left >= limit and self._fades(row, profile)):
+            limit = self._MOST if xray.answers else self._LEFT
+            if not (xray.left >= limit and self._starved(xray)):
                 self._seen = []
                 continue
-            self._seen.append((row.step, profile[0].moved))
+            profile = [self._point(xray, i) for i in range(len(self._kernels))]
+            if not self._steady(profile):
+                self._seen = []
+                continue
+            self._seen.append((xray.step, profile[0].moved))
             before = self._seen[-self._LASTS :]
             grown = profile[0].moved > self._GROWN * before[0][1]
             if len(before) == self._LASTS and not grown:
                 self._told = True
-                yield self._finding(row, profile, before[0][0], left)
+                yield self._finding(xray, profile, before[0][0])
 
-    def _profile(self, row: Row) -> list[_Point]:
-        return [
-            _Point(
-                path,
-                effective(self._columns, row, error, self._sizes[error]),
-                step_ratio(self._columns, row, path),
-            )
-            for path, error in zip(self._kernels, self._errors, strict=True)
-        ]
+    def _point(self, xray: Xray, place: int) -> _Point:
+        path, error = self._kernels[place], self._errors[place]
+        size = self._sizes[error]
+        return _Point(path, xray.effective(error, size), xray.moved(path))
 
-    def _fades(self, row: Row, profile: list[_Point]) -> bool:
-        steps = plan(self._anatomy, row.step)
-        limit = self._FALL * profile[-1].error
+    def _starved(self, xray: Xray) -> bool:
+        """Whether hardly anything reaches the first two, and others move."""
+        steps = plan(self._anatomy, xray.step)
+        first, second, last = (self._point(xray, i) for i in (0, 1, -1))
         starved = all(
-            0.0 < point.error <= limit and point.moved * steps < self._MOVED
-            for point in profile[:2]
+            0.0 < point.error <= self._FALL * last.error
+            and point.moved * steps < self._MOVED
+            for point in (first, second)
         )
-        moving = any(
-            step_ratio(self._columns, row, path) * steps >= self._MOVED
-            for path in self._all
+        return (
+            starved
+            and any(xray.moved(p) * steps >= self._MOVED for p in self._all)
+            and not xray.blind
         )
-        if not (starved and moving) or blind(self._columns, row):
-            return False
+
+    def _steady(self, profile: list[_Point]) -> bool:
+        """Whether the error falls from the last layer to the first."""
         highest = 0.0
         for point in profile:
             if point.error < self._STEADY * highest:
@@ -150,25 +142,25 @@ class VanishingGradient:
         return True
 
     def _finding(
-        self, row: Row, profile: list[_Point], first: int, left: float
+        self, xray: Xray, profile: list[_Point], first: int
     ) -> Finding:
         low, high = max(
             pairwise(profile),
             key=lambda pair: pair[1].error / max(pair[0].error, 1e-45),
         )
-        steps = plan(self._anatomy, row.step)
+        steps = plan(self._anatomy, xray.step)
         start, end = profile[0], profile[-1]
         return Finding(
             rule=self.name,
             severity=self.severity,
             subject=start.path,
             first_step=first,
-            last_step=row.step,
+            last_step=xray.step,
             evidence={
                 "profile": [list(point) for point in profile],
                 "falls_most_between": [high.path, low.path],
                 "planned_steps": steps,
-                "left_to_learn": left,
+                "left_to_learn": xray.left,
             },
             causes=("saturation", "initialisation"),
             message=(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gradwatch.records import (
     Anatomy,
     Block,
@@ -54,6 +57,11 @@ class FrozenVariable:
         """See `Rule`."""
         self._columns = Columns(schema)
         self._half = (anatomy.planned_steps or 2 * _UNKNOWN_HALF) // 2
+        self._paths = self._columns.subjects("variable_update_norm")
+        self._reads = {
+            signal: self._columns.reader(signal, self._paths)
+            for signal in (*self.needs, "variable_unit_spread")
+        }
         self._rows: list[Row] = []
 
     def check(self, record: Record) -> Iterator[Finding]:
@@ -74,17 +82,18 @@ class FrozenVariable:
             return
         updates = self._history("variable_update_norm")
         gradients = self._history("variable_gradient_norm")
-        largest = max(map(max, gradients.values()), default=0.0)
-        faint = _FAINT * largest
-        heard = [p for p in updates if min(gradients.get(p, (0.0,))) > faint]
-        still = [p for p in heard if max(updates[p]) == 0]
-        back = self._put_back(updates)
-        still += [p for p in heard if p in back and p not in still]
-        new = [p for p in still if p not in self._told]
+        largest = np.fmax.reduce(gradients, None, initial=0.0)
+        heard = (gradients > _FAINT * largest).all(0)
+        still = [
+            self._paths[i]
+            for kind in ((updates == 0).all(0), self._put_back(updates))
+            for i in np.flatnonzero(heard & kind)
+        ]
+        new = [path for path in still if path not in self._told]
         if not new:
             return
         self._told |= set(still)
-        everything = len(still) == len(updates)
+        everything = len(still) == len(self._paths)
         which = "No variable changes" if everything else "These do not change"
         rate = self._columns.get(self._rows[-1], "learning_rate")
         yield Finding(
@@ -107,19 +116,15 @@ class FrozenVariable:
         rates = [self._columns.get(row, "learning_rate") for row in self._rows]
         return max(rates) == 0 and last < self._half
 
-    def _put_back(self, updates: dict[str, tuple[float, ...]]) -> set[str]:
-        """Variables whose updates are undone."""
+    def _put_back(self, updates: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Bool `[variables]`: whose updates are undone."""
         norms = self._history("variable_weight_norm")
         spreads = self._history("variable_unit_spread")
-        return {
-            path
-            for path, moved in updates.items()
-            if min(moved) > 1e-5 * max(norms[path])
-            and len(set(norms[path])) == 1
-            and len(set(spreads.get(path, ()))) == 1
-        }
+        moved = updates.min(0) > 1e-5 * norms.max(0)
+        same = (norms == norms[0]) & (spreads == spreads[0])
+        back: NDArray[np.bool_] = moved & same.all(0)
+        return back
 
-    def _history(self, signal: str) -> dict[str, tuple[float, ...]]:
-        """Subject -> values in the X-rays that are kept, oldest first."""
-        each = [self._columns.all(row, signal) for row in self._rows]
-        return {p: tuple(values[p] for values in each) for p in each[-1]}
+    def _history(self, signal: str) -> NDArray[np.float64]:
+        """Float64 `[X-rays, variables]`: of those kept, oldest first."""
+        return np.array([self._reads[signal](row) for row in self._rows])

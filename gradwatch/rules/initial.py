@@ -17,16 +17,8 @@ from gradwatch.records import (
     Severity,
     Variable,
 )
-from gradwatch.rules.evidence import (
-    Headroom,
-    answers,
-    blind,
-    drawn,
-    kernels,
-    plan,
-    step_ratio,
-)
-from gradwatch.rules.rows import Columns, Row
+from gradwatch.rules.evidence import drawn, kernels, plan
+from gradwatch.rules.headroom import Headroom, Xray
 from gradwatch.rules.wording import listed
 
 __all__ = ["BadInitialisation"]
@@ -71,8 +63,8 @@ class BadInitialisation:
     _MOVED = 0.01
     _LEFT = 0.9
 
-    def __init__(self) -> None:
-        self._headroom = Headroom()
+    def __init__(self, headroom: Headroom | None = None) -> None:
+        self._headroom = headroom or Headroom()
         self._first: tuple[int, float] | None = None
         self._seen: list[int] = []
         self._told = False
@@ -80,7 +72,6 @@ class BadInitialisation:
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
         self._anatomy = anatomy
-        self._columns = Columns(schema)
         self._headroom.begin(schema)
         self._loss = schema.column("loss")
         found = set(kernels(anatomy, schema))
@@ -103,20 +94,20 @@ class BadInitialisation:
             chance = self._chance()
             if self._large(chance):
                 yield self._too_large(self._first[0], chance)
-        for row, left in self._headroom.xrays(record):
-            constants = self._columns.all(row, "component_constant_loss")
+        for xray in self._headroom.xrays(record):
+            constants = xray.all("component_constant_loss")
             constant = float(np.nansum(list(constants.values())))
             if self._large(constant):
-                yield self._too_large(row.step, constant)
-            stuck = [v for v in self._small if self._stuck(row, v)]
+                yield self._too_large(xray.step, constant)
+            stuck = [v for v in self._small if self._stuck(xray, v)]
             enough = len(stuck) > 1 or any(v.scale == 0 for v in stuck)
-            if enough and self._harmful(row, left):
-                self._seen.append(row.step)
+            if enough and self._harmful(xray):
+                self._seen.append(xray.step)
             else:
                 self._seen = []
             if len(self._seen) >= 2 and not self._told:
                 self._told = True
-                yield self._too_small(row, stuck, left)
+                yield self._too_small(xray, stuck)
 
     def _chance(self) -> float:
         """The loss of who knows nothing, if the loss is a cross-entropy."""
@@ -132,25 +123,20 @@ class BadInitialisation:
         above = self._first[1] >= self._LOSS * constant
         return self._gain >= self._GAIN and above
 
-    def _stuck(self, row: Row, variable: Variable) -> bool:
+    def _stuck(self, xray: Xray, variable: Variable) -> bool:
         path = variable.path
-        gradient = self._columns.get(row, "variable_gradient_norm", path)
-        norm = self._columns.get(row, "variable_weight_norm", path)
         if variable.scale == 0:
-            return gradient == 0.0 and norm == 0.0
-        steps = plan(self._anatomy, row.step)
-        return step_ratio(self._columns, row, path) * steps < self._MOVED
+            signals = ("variable_gradient_norm", "variable_weight_norm")
+            return all(xray.get(signal, path) == 0.0 for signal in signals)
+        steps = plan(self._anatomy, xray.step)
+        return xray.moved(path) * steps < self._MOVED
 
-    def _harmful(self, row: Row, left: float) -> bool:
+    def _harmful(self, xray: Xray) -> bool:
         """Whether nothing is learned, although something moves."""
-        steps = plan(self._anatomy, row.step)
-        moves = any(
-            step_ratio(self._columns, row, v.path) * steps >= self._MOVED
-            for v in self._all
-        )
-        silent = not answers(self._columns, row)
-        seeing = not blind(self._columns, row)
-        return left >= self._LEFT and moves and silent and seeing
+        if not xray.left >= self._LEFT or xray.answers or xray.blind:
+            return False
+        steps = plan(self._anatomy, xray.step)
+        return any(xray.moved(v.path) * steps >= self._MOVED for v in self._all)
 
     def _too_large(self, step: int, constant: float) -> Finding:
         assert self._first is not None
@@ -172,19 +158,17 @@ class BadInitialisation:
             f"{constant:.2g}.",
         )
 
-    def _too_small(
-        self, row: Row, stuck: list[Variable], left: float
-    ) -> Finding:
+    def _too_small(self, xray: Xray, stuck: list[Variable]) -> Finding:
         worst = stuck[0]
         others = [v.path for v in stuck[1:]]
         also = f", and so do {listed(others)}" if others else ""
         return self._finding(
             worst,
-            (self._seen[0], row.step),
-            {"left_to_learn": left, **_scales(stuck)},
+            (self._seen[0], xray.step),
+            {"left_to_learn": xray.left, **_scales(stuck)},
             f"{worst.path} begins with weights of {worst.scale:.2g}{also}; "
             f"{_inputs(worst)} inputs ask for {_usual(worst):.2g}. It passes "
-            f"nothing on, and up to step {row.step} it has hardly moved.",
+            f"nothing on, and up to step {xray.step} it has hardly moved.",
         )
 
     def _finding(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
 from gradwatch.records import (
     Anatomy,
     Finding,
@@ -19,9 +21,10 @@ from gradwatch.rules.progress import Progress, Standing
 from gradwatch.rules.replaced import Replaced
 from gradwatch.rules.rows import Columns, Row, xrays
 
-__all__ = ["UpdateTooLarge", "UpdateTooSmall"]
+__all__ = ["Moves", "UpdateTooLarge", "UpdateTooSmall"]
 
 _X_RAYS = ("variable_weight_norm", "variable_update_norm")
+_RATIO, _GROWTH = 0.5, 10.0
 
 
 class _Move(NamedTuple):
@@ -30,61 +33,78 @@ class _Move(NamedTuple):
     Attributes:
         step: of the X-ray.
         rate: learning rate in force.
-        ratios: path -> norm of the update over that of the weights.
-        growth: path -> norm of the weights over that at the start.
+        largest: norm of an update over that of its weights, the largest.
+        path: whose it is.
+        far: path -> this ratio, and the norm of the weights over that at the
+            start, of the kernels of which one of the two is far too large.
     """
 
     step: int
     rate: float
-    ratios: Mapping[str, float]
-    growth: Mapping[str, float]
-
-    @property
-    def largest(self) -> tuple[float, str]:
-        """The largest ratio, and whose it is."""
-        return max((r, path) for path, r in self.ratios.items())
+    largest: float
+    path: str
+    far: Mapping[str, tuple[float, float]]
 
 
-class _Moves:
-    """The moves of a run, and where it stood.
+class Moves:
+    """The moves of a run, and where it stood; rules may share one.
 
     Only kernels count: trainable variables with several axes that did not start
     as zeros; what starts at zero moves by a multiple of itself at first.
     """
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress or Progress()
+        self._record: Record | None = None
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """Takes a new Schema; forgets the moves."""
         self._progress.begin(anatomy, schema)
+        self._moves: list[_Move] = []
         self._columns = Columns(schema)
         measured = schema.columns("variable_update_norm")
-        self._kernels = {
+        starts = {
             v.path: v.scale * math.sqrt(math.prod(v.shape))
             for v in anatomy.variables
             if v.path in measured and _is_kernel(v)
         }
-        self._moves: list[_Move] = []
+        # Backwards: of kernels that move alike, argmax finds the last by name.
+        self._paths = sorted(starts, reverse=True)
+        self._starts = np.array([starts[path] for path in self._paths])
+        self._reads = [self._columns.reader(s, self._paths) for s in _X_RAYS]
 
     def looks(self, record: Record) -> Iterator[tuple[Standing, list[_Move]]]:
         """Yields, after each window, where the run stands and its moves."""
-        for row in xrays(record):
-            applied = self._columns.get(row, "update_applied") > 0
-            if applied and self._kernels:
-                self._moves.append(self._move(row))
+        if record is not self._record:
+            self._record = record
+            for row in xrays(record):
+                applied = self._columns.get(row, "update_applied") > 0
+                if applied and self._paths:
+                    self._moves.append(self._move(row))
         for at in self._progress.stands(record):
             yield at, [move for move in self._moves if move.step <= at.step]
 
     def _move(self, row: Row) -> _Move:
-        weights, updates = (self._columns.all(row, s) for s in _X_RAYS)
-        ratios, growth = {}, {}
-        for path, start in self._kernels.items():
-            if weights[path] > 0 and math.isfinite(updates[path]):
-                ratios[path] = updates[path] / weights[path]
-                growth[path] = weights[path] / start
         rate = self._columns.get(row, "learning_rate")
-        return _Move(row.step, rate, ratios or {"": 0.0}, growth)
+        weights, updates = (read(row) for read in self._reads)
+        known = (weights > 0) & np.isfinite(updates)
+        if not known.any():
+            return _Move(row.step, rate, 0.0, "", {})
+        with np.errstate(all="ignore"):
+            ratios = np.where(known, updates / weights, -np.inf)
+            growth = weights / self._starts
+        far = known & ((ratios >= _RATIO) | (growth >= _GROWTH))
+        largest = int(ratios.argmax())
+        return _Move(
+            row.step,
+            rate,
+            float(ratios[largest]),
+            self._paths[largest],
+            {
+                self._paths[i]: (float(ratios[i]), float(growth[i]))
+                for i in np.flatnonzero(far)
+            },
+        )
 
 
 def _worse(at: Standing) -> bool:
@@ -99,8 +119,8 @@ def _is_kernel(variable: Variable) -> bool:
 class _OfMoves:
     """What the rules share: the moves, and that each tells once."""
 
-    def __init__(self, progress: Progress | None = None) -> None:
-        self._moves = _Moves(progress)
+    def __init__(self, moves: Moves | None = None) -> None:
+        self._moves = moves or Moves()
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
@@ -126,7 +146,6 @@ class UpdateTooLarge(_OfMoves):
     needs = ("loss", *_X_RAYS)
     meaning = "Updates are about as large as the weights."
     advice = "Lower the learning rate by ten, and warm it up."
-    _RATIO, _GROWTH = 0.5, 10.0
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
@@ -139,10 +158,9 @@ class UpdateTooLarge(_OfMoves):
         for at, moves in self._moves.looks(record):
             if self._told or len(moves) < 2 or not _worse(at):
                 continue
-            far = [self._far(move) for move in moves[-2:]]
             both = {
-                path: (moves[-1].ratios[path], moves[-1].growth[path])
-                for path in sorted(far[0] & far[1])
+                path: moves[-1].far[path]
+                for path in sorted(moves[-1].far.keys() & moves[-2].far.keys())
             }
             if not both and at.gain < 0 and not at.falling():
                 steps = self._replaced.by(at)
@@ -150,10 +168,6 @@ class UpdateTooLarge(_OfMoves):
             if both:
                 self._told = True
                 yield self._finding(at, moves[-2].step, both)
-
-    def _far(self, move: _Move) -> set[str]:
-        grown = {p for p, times in move.growth.items() if times >= self._GROWTH}
-        return grown | {p for p, r in move.ratios.items() if r >= self._RATIO}
 
     def _finding(
         self, at: Standing, first: int, far: Mapping[str, tuple[float, float]]
@@ -212,12 +226,12 @@ class UpdateTooSmall(_OfMoves):
         for at, moves in self._moves.looks(record):
             if self._told or len(moves) < 3:
                 continue
-            first, now = moves[0].largest[0], moves[-1].largest[0]
+            first, now = moves[0].largest, moves[-1].largest
             if not 0 <= now <= 2 * first or first == 0:
                 continue
             steps = [0, *(move.step for move in moves)]
             gaps = [b - a for a, b in pairwise(steps)]
-            done = sum(m.largest[0] * gap for m, gap in zip(moves, gaps))
+            done = sum(m.largest * gap for m, gap in zip(moves, gaps))
             left = now * max(0, at.plan - at.seen)
             never = done + left < 0.02 and at.gain < 0.1
             early = 2 * at.seen < at.plan
@@ -230,7 +244,7 @@ class UpdateTooSmall(_OfMoves):
     def _finding(
         self, at: Standing, moves: list[_Move], reach: float
     ) -> Finding:
-        ratio, path = moves[-1].largest
+        ratio, path = moves[-1].largest, moves[-1].path
         return Finding(
             rule=self.name,
             severity=self.severity,

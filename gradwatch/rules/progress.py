@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Record, Schema
+from gradwatch.rules.evidence import BATCH, bounded
 from gradwatch.rules.rows import Columns, Row, xrays
 from gradwatch.rules.windows import Windows
 
@@ -21,7 +22,6 @@ _LAST = 2  # X-rays that say what is so now
 _UNKNOWN_PLAN = 5000
 _LONGEST = 10_000
 _SMALL = 1e-30
-_FEW = 16
 _BOUNDS = ("component_constant_loss", "component_lowest_loss")
 
 
@@ -121,9 +121,10 @@ class Progress:
             return
         self._slots = schema.slots
         self._columns = Columns(schema)
+        self._bounded = bounded(self._columns)
         losses = schema.columns("loss_component")
-        bounded = schema.columns(_BOUNDS[0])
-        self._parts = [part for part in bounded if part in losses]
+        constants = schema.columns(_BOUNDS[0])
+        self._parts = [part for part in constants if part in losses]
         loss = schema.column("loss")
         known = [] if loss is None else [loss]
         several = "optimizer_gradient_norm" in self._columns
@@ -232,7 +233,7 @@ class Progress:
             n, d = get(row, "examples"), get(row, "batch_distinct", "targets")
             few = max(1.0, (d - 1) / (2 * math.log(d))) if 1 < d < n else 1.0
             value = get(row, signal, part)
-            if n >= _FEW and math.isfinite(value):
+            if n >= BATCH and math.isfinite(value):
                 values.append(value * (1 + few / n))
         return float(np.median(values)) if values else math.nan
 
@@ -241,12 +242,7 @@ class Progress:
         rows = [row for row in self._known if 2 * row.step >= step]
         gains = []
         for row in rows or self._known[-1:]:
-            losses = self._columns.all(row, "loss_component")
-            bounds = [self._columns.all(row, signal) for signal in _BOUNDS]
-            known = [p for p in self._parts if math.isfinite(bounds[0][p])]
-            constant, lowest, loss = (
-                sum(values[p] for p in known) for values in (*bounds, losses)
-            )
+            constant, lowest, loss = self._bounded(row).sum(0).tolist()
             gains.append((constant - loss) / max(constant - lowest, _SMALL))
         return float(np.median(gains)) if gains and self._parts else math.nan
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradwatch.records import Block, Record, Schema
 from gradwatch.signals import Slot
 
-__all__ = ["Columns", "Row", "xrays"]
+__all__ = ["Columns", "Read", "Row", "xrays"]
 
 
 class Row(NamedTuple):
@@ -25,6 +25,10 @@ class Row(NamedTuple):
 
     step: int
     values: NDArray[np.float32]
+
+
+Read = Callable[[Row], NDArray[np.float64]]
+"""Reads a signal of several subjects: float64, one a subject."""
 
 
 def xrays(record: Record) -> Iterator[Row]:
@@ -66,3 +70,23 @@ class Columns:
             return {}
         subjects, places = self._subjects[signal]
         return dict(zip(subjects, row.values[places].tolist()))
+
+    def subjects(self, signal: str) -> list[str]:
+        """Returns what a signal is measured on, in the slots' order."""
+        return list(self._subjects[signal][0]) if signal in self else []
+
+    def reader(self, signal: str, subjects: Sequence[str]) -> Read:
+        """Returns what reads a signal of these subjects, again and again.
+
+        Its numbers are in their order; NaN where one is not measured.
+        """
+        slots = (Slot(signal, subject) for subject in subjects)
+        places = np.array([self._places.get(slot, -1) for slot in slots], int)
+        unknown = places < 0
+
+        def read(row: Row) -> NDArray[np.float64]:
+            values: NDArray[np.float64] = row.values[places].astype(float)
+            values[unknown] = np.nan
+            return values
+
+        return read

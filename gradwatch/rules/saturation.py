@@ -14,16 +14,15 @@ from gradwatch.records import (
     Severity,
 )
 from gradwatch.rules.evidence import (
-    Headroom,
     Seen,
     Streaks,
     kernels,
+    owned,
     owner,
     places,
     plan,
-    step_ratio,
 )
-from gradwatch.rules.rows import Columns, Row
+from gradwatch.rules.headroom import Headroom, Xray
 from gradwatch.rules.wording import listed
 
 __all__ = ["SaturatedUnits"]
@@ -66,8 +65,8 @@ class SaturatedUnits:
     _ZEROS = 0.9
     _MOVED = 0.01
 
-    def __init__(self) -> None:
-        self._headroom = Headroom()
+    def __init__(self, headroom: Headroom | None = None) -> None:
+        self._headroom = headroom or Headroom()
         self._streaks = Streaks()
         self._open: set[str] = set()
         self._told = False
@@ -75,16 +74,13 @@ class SaturatedUnits:
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
         self._anatomy = anatomy
-        self._columns = Columns(schema)
         self._kernels = set(kernels(anatomy, schema))
         self._headroom.begin(schema)
         self._places = places(anatomy)
+        self._own = owned(schema)
         measured = schema.columns("variable_gradient_norm")
         paths = [v.path for v in anatomy.variables if v.path in measured]
         outer = owner(paths[-1]) if paths else ""
-        self._own: dict[str, list[str]] = {}
-        for path in measured:
-            self._own.setdefault(owner(path), []).append(path)
         self._layers = [
             layer
             for layer in anatomy.layers
@@ -95,53 +91,53 @@ class SaturatedUnits:
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
-        for row, left in self._headroom.xrays(record):
+        for xray in self._headroom.xrays(record):
             if self._told:
                 return
             self._open |= {
                 layer.path
                 for layer in self._layers
-                if not self._bound(row, layer.path) >= self._BOUND
+                if not self._bound(xray, layer.path) >= self._BOUND
             }
             wrong = {
-                layer.path: self._bound(row, layer.path)
+                layer.path: self._bound(xray, layer.path)
                 for layer in self._layers
-                if self._shut(row, layer, left)
+                if self._shut(xray, layer)
             }
-            self._streaks.take(row.step, wrong)
+            self._streaks.take(xray.step, wrong)
             lasting = self._streaks.lasting(self._LASTS)
             if lasting:
                 self._told = True
-                yield self._finding(row, lasting, left)
+                yield self._finding(xray, lasting)
 
-    def _bound(self, row: Row, path: str) -> float:
-        return self._columns.get(row, "layer_bound_ratio", path)
+    def _bound(self, xray: Xray, path: str) -> float:
+        return xray.get("layer_bound_ratio", path)
 
-    def _shut(self, row: Row, layer: Layer, left: float) -> bool:
+    def _shut(self, xray: Xray, layer: Layer) -> bool:
         """Whether a hidden layer is at its bounds, and that matters."""
-        if not self._bound(row, layer.path) >= self._BOUND:
+        if not self._bound(xray, layer.path) >= self._BOUND:
             return False
-        answers = self._columns.all(row, "component_constant_loss")
+        answers = xray.all("component_constant_loss")
         known = any(math.isfinite(value) for value in answers.values())
         limit = self._LEFT if known else self._UNKNOWN
-        if not (left >= limit or self._stays(row, layer.path)):
+        if not (xray.left >= limit or self._stays(xray, layer.path)):
             return False
-        mean = self._columns.get(row, "layer_mean", layer.path)
-        std = self._columns.get(row, "layer_std", layer.path)
+        mean = xray.get("layer_mean", layer.path)
+        std = xray.get("layer_std", layer.path)
         size = 2.0 if layer.activation in _TWO_SIDED else 1.0
         zeros = [
-            self._columns.get(row, "variable_zero_gradient_ratio", path)
+            xray.get("variable_zero_gradient_ratio", path)
             for path in self._own[layer.path]
         ]
         both = known and std >= size / 4
         shut = both or min(zeros) >= self._ZEROS
-        return shut and not self._predicts(row, mean, std)
+        return shut and not self._predicts(xray, mean, std)
 
-    def _stays(self, row: Row, path: str) -> bool:
+    def _stays(self, xray: Xray, path: str) -> bool:
         """Whether a layer began at its bounds and does not get away."""
-        steps = plan(self._anatomy, row.step)
+        steps = plan(self._anatomy, xray.step)
         moved = {
-            variable: step_ratio(self._columns, row, variable) * steps
+            variable: xray.moved(variable) * steps
             for paths in self._own.values()
             for variable in paths
         }
@@ -150,10 +146,10 @@ class SaturatedUnits:
         moving = any(ratio >= self._MOVED for ratio in moved.values())
         return path not in self._open and still and moving
 
-    def _predicts(self, row: Row, mean: float, std: float) -> bool:
+    def _predicts(self, xray: Xray, mean: float, std: float) -> bool:
         """Whether a layer's outputs are predictions, by their statistics."""
-        means = self._columns.all(row, "batch_mean")
-        stds = self._columns.all(row, "batch_std")
+        means = xray.all("batch_mean")
+        stds = xray.all("batch_std")
         return any(
             math.isclose(mean, means[name], rel_tol=1e-3, abs_tol=1e-6)
             and math.isclose(std, stds[name], rel_tol=1e-3, abs_tol=1e-6)
@@ -161,9 +157,7 @@ class SaturatedUnits:
             if name.split("/")[0] == "predictions"
         )
 
-    def _finding(
-        self, row: Row, lasting: dict[str, Seen], left: float
-    ) -> Finding:
+    def _finding(self, xray: Xray, lasting: dict[str, Seen]) -> Finding:
         paths = sorted(lasting, key=lambda p: self._places[p])
         path = paths[0]
         seen = lasting[path]
@@ -173,21 +167,21 @@ class SaturatedUnits:
             severity=self.severity,
             subject=path,
             first_step=seen.first,
-            last_step=row.step,
+            last_step=xray.step,
             evidence={
                 "bound_ratio": {p: s.value for p, s in lasting.items()},
                 "xrays": seen.times,
                 "zero_gradient_ratio": {
-                    p: self._columns.get(row, "variable_zero_gradient_ratio", p)
+                    p: xray.get("variable_zero_gradient_ratio", p)
                     for p in self._own[path]
                 },
-                "left_to_learn": left,
+                "left_to_learn": xray.left,
             },
             causes=("saturation", "unscaled_input", "initialisation"),
             message=(
                 f"{seen.value:.0%} of the outputs of {path} are at their "
                 f"bounds, at {seen.times} X-rays in a row from step "
-                f"{seen.first} to {row.step}{which}. There the derivative is "
+                f"{seen.first} to {xray.step}{which}. There the derivative is "
                 "nearly 0, so that hardly a gradient reaches the weights."
             ),
             advice=self.advice,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
-from gradwatch.rules.evidence import kernels, step_ratio
+from gradwatch.rules.evidence import kernels, step_ratios
 from gradwatch.rules.rows import Columns, Row, xrays
 from gradwatch.rules.wording import listed
 
@@ -53,6 +55,10 @@ class SymmetricWeights:
         several = {v.path for v in anatomy.variables if v.shape[-1:] > (1,)}
         paths = kernels(anatomy, schema)
         self._kernels = [path for path in paths if path in several]
+        self._reads = [
+            self._columns.reader(signal, self._kernels) for signal in self.needs
+        ]
+        self._ratios = step_ratios(self._columns, self._kernels)
         self._units = {v.path: v.shape[-1:] for v in anatomy.variables}
 
     def check(self, record: Record) -> Iterator[Finding]:
@@ -60,8 +66,7 @@ class SymmetricWeights:
         for row in xrays(record):
             self._seen = {
                 path: [*self._seen.get(path, []), row.step]
-                for path in self._kernels
-                if self._copies(row, path)
+                for path in self._copies(row)
             }
             lasting = [
                 path
@@ -72,21 +77,24 @@ class SymmetricWeights:
                 self._told = True
                 yield self._finding(row, lasting)
 
-    def _copies(self, row: Row, path: str) -> bool:
-        norm = self._columns.get(row, "variable_weight_norm", path)
-        moved = self._columns.get(row, "variable_update_norm", path)
-        spread = self._columns.get(row, "variable_unit_spread", path)
-        return (
-            moved > self._MOVED * norm > 0.0
-            and spread < self._SPREAD
-            and spread * norm < self._STEP * moved
-        )
+    def _copies(self, row: Row) -> list[str]:
+        """Returns the kernels whose units are copies that move."""
+        spread, norm, moved = (read(row) for read in self._reads)
+        with np.errstate(invalid="ignore"):  # NaN is data
+            copies = (
+                (norm > 0.0)
+                & (moved > self._MOVED * norm)
+                & (spread < self._SPREAD)
+                & (spread * norm < self._STEP * moved)
+            )
+        return [self._kernels[i] for i in np.flatnonzero(copies)]
 
     def _finding(self, row: Row, paths: list[str]) -> Finding:
         path = paths[0]
         units = self._units[path][0]
         also = f"; so have those of {listed(paths[1:])}" if paths[1:] else ""
         spread = self._columns.get(row, "variable_unit_spread", path)
+        ratios = dict(zip(self._kernels, self._ratios(row).tolist()))
         return Finding(
             rule=self.name,
             severity=self.severity,
@@ -98,7 +106,7 @@ class SymmetricWeights:
                     p: self._columns.get(row, "variable_unit_spread", p)
                     for p in paths
                 },
-                "step_ratio": step_ratio(self._columns, row, path),
+                "step_ratio": ratios[path],
             },
             causes=("initialisation",),
             message=(

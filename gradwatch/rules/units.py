@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from gradwatch.records import (
     Anatomy,
     Block,
@@ -14,16 +16,8 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
-from gradwatch.rules.evidence import (
-    Headroom,
-    Seen,
-    Streaks,
-    answers,
-    blind,
-    owner,
-    places,
-)
-from gradwatch.rules.rows import Columns, Row
+from gradwatch.rules.evidence import Seen, Streaks, owned, places
+from gradwatch.rules.headroom import Headroom, Xray
 from gradwatch.rules.wording import listed
 
 __all__ = ["DeadUnits"]
@@ -49,13 +43,18 @@ _NOT_RELU = (
 
 
 class _Zeros:
-    """How long the gradients of a layer's weights have been exactly 0."""
+    """How long the gradients of each layer's weights have been exactly 0.
 
-    def __init__(self) -> None:
-        self.columns: list[int] = []
-        self._other: list[int] = []  # steps in which one of them was not
-        self._first: int | None = None
+    Args:
+        columns: path of a layer -> columns of its gradients' norms.
+    """
+
+    def __init__(self, columns: dict[str, list[int]]) -> None:
+        self._columns = columns
+        self._waiting = dict(columns)  # those of which none was other than 0
+        self._first: dict[str, int] = {}
         self._began: int | None = None
+        self._blocks: list[Block] = []  # those of the last few steps
 
     def take(self, block: Block) -> None:
         """Takes new rows."""
@@ -63,21 +62,29 @@ class _Zeros:
             return
         if self._began is None:
             self._began = int(block.steps[0])
-        other = (block.values[:, self.columns] != 0).any(1)
-        steps = block.steps[other].tolist()
-        if self._first is None and steps:
-            self._first = steps[0]
-        self._other = [*self._other[-_RECENT:], *steps]
+        for path, columns in list(self._waiting.items()):
+            other = (block.values[:, columns] != 0).any(1)
+            if other.any():
+                self._first[path] = int(block.steps[np.argmax(other)])
+                del self._waiting[path]
+        recent = block.steps[0] - _RECENT
+        self._blocks = [b for b in self._blocks if b.steps[-1] > recent]
+        self._blocks.append(block)
 
-    def alive(self, step: int) -> bool:
+    def alive(self, path: str, step: int) -> bool:
         """Whether one was not 0, up to a step."""
-        return self._first is not None and self._first <= step
+        return self._first.get(path, step + 1) <= step
 
-    def before(self, step: int) -> bool:
+    def before(self, path: str, step: int) -> bool:
         """Whether all were 0 in this step and in those before it."""
         first = step - _RECENT + 1
-        known = self._began is not None and self._began <= first
-        return known and not any(first <= s <= step for s in self._other)
+        if self._began is None or self._began > first:
+            return False
+        for block in self._blocks:
+            rows = (first <= block.steps) & (block.steps <= step)
+            if (block.values[rows][:, self._columns[path]] != 0).any():
+                return False
+        return True
 
 
 class DeadUnits:
@@ -116,104 +123,107 @@ class DeadUnits:
     _MOST = 0.9
     _CHANCE = 0.2
 
-    def __init__(self) -> None:
-        self._headroom = Headroom()
+    def __init__(self, headroom: Headroom | None = None) -> None:
+        self._headroom = headroom or Headroom()
         self._all, self._many = Streaks(), Streaks()
-        self._zeros: dict[str, _Zeros] = {}
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
-        self._columns = Columns(schema)
         self._headroom.begin(schema)
         self._layers = [layer for layer in anatomy.layers if _rectified(layer)]
         self._places = places(anatomy)
-        self._own: dict[str, list[str]] = {}
-        self._zeros = {}
-        for path, column in schema.columns("variable_gradient_norm").items():
-            self._own.setdefault(owner(path), []).append(path)
-            self._zeros.setdefault(owner(path), _Zeros()).columns.append(column)
+        self._own = owned(schema)
+        columns = schema.columns("variable_gradient_norm")
+        self._zeros = _Zeros(
+            {
+                layer: [columns[path] for path in paths]
+                for layer, paths in self._own.items()
+            }
+        )
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
         if self._told or not isinstance(record, Block):
             return
-        for zeros in self._zeros.values():
-            zeros.take(record)
-        for row, left in self._headroom.xrays(record):
+        self._zeros.take(record)
+        for xray in self._headroom.xrays(record):
             if self._told:
                 return
-            matters = left >= self._LEFT and not blind(self._columns, row)
-            silent = {
-                layer.path: self._silent(row, layer.path)
-                for layer in self._layers
-                if matters and self._silent(row, layer.path) >= self._MOST
-            }
+            silent = self._silent(xray)
             closed = {
-                p: s for p, s in silent.items() if self._closed(row, p, s)
+                p: s for p, s in silent.items() if self._closed(xray, p, s)
             }
-            self._all.take(row.step, closed)
+            self._all.take(xray.step, closed)
             self._many.take(
-                row.step,
-                {p: s for p, s in silent.items() if self._surely(row, p, s)},
+                xray.step,
+                {p: s for p, s in silent.items() if self._surely(xray, p, s)},
             )
             dead = self._all.lasting(2) or self._many.lasting(3)
             dead = dead or {
                 path: self._all.seen[path]
                 for path in closed
-                if path in self._zeros and self._zeros[path].before(row.step)
+                if path in self._own and self._zeros.before(path, xray.step)
             }
             if dead:
                 self._told = True
-                yield self._finding(row, dead, left)
+                yield self._finding(xray, dead)
 
-    def _silent(self, row: Row, path: str) -> float:
-        return self._columns.get(row, "layer_silent_ratio", path)
+    def _silent(self, xray: Xray) -> dict[str, float]:
+        """Layers that are silent, nearly all of them, where it matters."""
+        if not xray.left >= self._LEFT or xray.blind:
+            return {}
+        ratios = xray.all("layer_silent_ratio")
+        return {
+            layer.path: ratio
+            for layer in self._layers
+            for ratio in [ratios.get(layer.path, math.nan)]
+            if ratio >= self._MOST
+        }
 
-    def _closed(self, row: Row, path: str, silent: float) -> bool:
+    def _closed(self, xray: Xray, path: str, silent: float) -> bool:
         """Whether nothing goes through this layer, in either direction."""
-        if silent < 1.0 or answers(self._columns, row):
+        if silent < 1.0 or xray.answers:
             return False
         return all(
-            self._columns.get(row, "variable_gradient_norm", variable) == 0.0
+            xray.get("variable_gradient_norm", variable) == 0.0
             for variable in self._own.get(path, ())
         )
 
-    def _surely(self, row: Row, path: str, silent: float) -> bool:
+    def _surely(self, xray: Xray, path: str, silent: float) -> bool:
         """Whether far fewer units fire than if all fired equally often."""
-        if silent == 1.0 and answers(self._columns, row):
+        if silent == 1.0 and xray.answers:
             return False
-        mean = self._columns.get(row, "layer_mean", path)
-        std = self._columns.get(row, "layer_std", path)
+        mean = xray.get("layer_mean", path)
+        std = xray.get("layer_std", path)
         power = mean**2 + std**2
         fired = mean**2 / power if power > 0 else 1.0
-        chance = -math.expm1(-fired * self._columns.get(row, "examples"))
+        chance = -math.expm1(-fired * xray.get("examples"))
         return 1.0 - silent <= self._CHANCE * chance
 
-    def _finding(self, row: Row, dead: dict[str, Seen], left: float) -> Finding:
+    def _finding(self, xray: Xray, dead: dict[str, Seen]) -> Finding:
         last = len(self._places)
         paths = sorted(dead, key=lambda p: self._places.get(p, last))
         seen = dead[paths[0]]
         which = f"; so were those of {listed(paths[1:])}" if paths[1:] else ""
         when = f"at {seen.times} X-rays in a row, from step {seen.first} to "
-        zeros = self._zeros.get(paths[0])
-        began = zeros is None or not zeros.alive(row.step)
+        began = not self._zeros.alive(paths[0], xray.step)
         return Finding(
             rule=self.name,
             severity=self.severity,
             subject=paths[0],
             first_step=seen.first,
-            last_step=row.step,
+            last_step=xray.step,
             evidence={
                 "silent_ratio": {p: s.value for p, s in dead.items()},
                 "xrays": seen.times,
-                "examples": self._columns.get(row, "examples"),
-                "left_to_learn": left,
+                "examples": xray.get("examples"),
+                "left_to_learn": xray.left,
             },
             causes=(("initialisation", "unscaled_input") if began else _LATER),
             message=(
                 f"{seen.value:.0%} of the units of {paths[0]} were 0 for every "
-                f"sample {when if seen.times > 1 else 'at step '}{row.step}"
+                f"sample {when if seen.times > 1 else 'at step '}{xray.step}"
                 f"{which}. A unit that is 0 for all samples gets no gradient "
                 "and cannot come back."
             ),

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
+from gradwatch.records import (
+    Anatomy,
+    Block,
+    Finding,
+    Record,
+    Schema,
+    Severity,
+)
 from gradwatch.rules.windows import Window, Windows
 from gradwatch.rules.wording import listed
 
@@ -42,6 +50,7 @@ class SkippedUpdates:
     def __init__(self) -> None:
         self._windows = Windows(_HALF)
         self._before: Window | None = None
+        self._lost: list[tuple[int, NDArray[np.bool_]]] = []
         self._told = 0.0
         self._bad = False
 
@@ -50,14 +59,17 @@ class SkippedUpdates:
         signals = (*self.needs, "loss_scale")
         columns = [schema.column(signal) for signal in signals]
         self._scaled = None not in columns
-        gradients = schema.columns("variable_gradient_norm")
-        self._paths = list(gradients)
+        self._dropped = columns[0]
+        self._gradients = schema.columns("variable_gradient_norm")
         known = [column for column in columns if column is not None]
-        self._windows.begin([*known, *gradients.values()])
+        self._windows.begin(known)
         self._before = None
+        self._lost = []
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
+        if isinstance(record, Block) and self._scaled:
+            self._keep(record)
         for half in self._windows.cut(record):
             if not self._scaled:
                 continue
@@ -74,13 +86,21 @@ class SkippedUpdates:
                 self._told = share
                 yield self._finding(window, share)
 
+    def _keep(self, block: Block) -> None:
+        """Keeps which gradients were not finite where updates were dropped."""
+        dropped = block.values[:, self._dropped] > 0
+        if dropped.any():
+            norms = block.values[dropped][:, list(self._gradients.values())]
+            lost = zip(block.steps[dropped].tolist(), ~np.isfinite(norms))
+            self._lost = [*self._lost[-_WINDOW:], *lost]
+
     def _finding(self, window: Window, share: float) -> Finding:
         scales = window.values[:, 2].astype(float)
-        norms = window.values[window.values[:, 0] > 0, 3:]
-        lost = np.mean(~np.isfinite(norms), axis=0)
-        paths = [p for p, part in zip(self._paths, lost) if part > 0.5]
-        where = f" The gradient of {listed(paths)} is not finite."
         first, last = int(window.steps[0]), int(window.steps[-1])
+        rows = [lost for step, lost in self._lost if first <= step <= last]
+        lost = np.mean(rows, axis=0)
+        paths = [p for p, part in zip(self._gradients, lost) if part > 0.5]
+        where = f" The gradient of {listed(paths)} is not finite."
         return Finding(
             rule=self.name,
             severity="critical" if share == 1.0 else "warning",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gradwatch.records import Block, Record
 
-__all__ = ["Window", "Windows"]
+__all__ = ["Window", "Windows", "together"]
 
 
 class Window(NamedTuple):
@@ -24,6 +24,14 @@ class Window(NamedTuple):
 
     steps: NDArray[np.int64]
     values: NDArray[np.float32]
+
+
+def together(columns: Sequence[int]) -> slice | list[int]:
+    """Returns what picks columns: of neighbours a slice, which copies none."""
+    known = list(columns)
+    first = known[0] if known else 0
+    found = slice(first, first + len(known))
+    return found if known == list(range(found.start, found.stop)) else known
 
 
 class Windows:
@@ -42,13 +50,7 @@ class Windows:
 
     def begin(self, columns: Sequence[int]) -> None:
         """Takes the columns of a new Schema; forgets an incomplete window."""
-        known = list(columns)
-        # A slice of neighbours is not copied.
-        first = known[0] if known else 0
-        together = known == list(range(first, first + len(known)))
-        self._columns: slice | list[int] = (
-            slice(first, first + len(known)) if together else known
-        )
+        self._columns = together(columns)
         self._steps: list[NDArray[np.int64]] = []
         self._values: list[NDArray[np.float32]] = []
 

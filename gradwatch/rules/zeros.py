@@ -19,9 +19,9 @@ from gradwatch.records import (
     Severity,
 )
 from gradwatch.rules import cuts
-from gradwatch.rules.evidence import Headroom, blind, owner
-from gradwatch.rules.rows import Columns, Row
-from gradwatch.rules.windows import Window, Windows
+from gradwatch.rules.evidence import owner
+from gradwatch.rules.headroom import Headroom, Xray
+from gradwatch.rules.windows import Window, Windows, together
 from gradwatch.rules.wording import listed
 
 __all__ = ["ZeroGradient"]
@@ -58,7 +58,7 @@ class _Window(NamedTuple):
     last: int
     zero: list[str]
     loss: float
-    xray: Row | None
+    xray: Xray | None
     left: float
 
 
@@ -100,22 +100,21 @@ class ZeroGradient:
     _HALF_LEFT = 0.5
     _MOST = 0.5
 
-    def __init__(self) -> None:
-        self._headroom = Headroom()
+    def __init__(self, headroom: Headroom | None = None) -> None:
+        self._headroom = headroom or Headroom()
         self._windows = Windows(_WINDOW)
         self._early: list[tuple[int, bool]] = []
         self._before: _Window | None = None
         self._first: int | None = None
-        self._xray: Row | None = None
-        self._left = self._then = math.nan
+        self._xrays: list[Xray] = []
+        self._xray: Xray | None = None
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
-        self._columns = Columns(schema)
         self._headroom.begin(schema)
         gradients = schema.columns("variable_gradient_norm")
-        self._places = list(gradients.values())
+        self._places = together(list(gradients.values()))
         trained = [v for v in anatomy.variables if v.path in gradients]
         self._sizes = {v.path: math.prod(v.shape) for v in trained}
         self._paths = list(gradients)
@@ -131,13 +130,15 @@ class ZeroGradient:
         ]
         self._windows.begin(range(len(schema.slots)))
         self._before = self._xray = None
+        self._xrays = []
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
-        if self._told or self._loss is None or not self._places:
+        if self._told or self._loss is None or not self._paths:
             return
         if isinstance(record, Block):
             yield from self._at_once(record)
+        self._xrays += self._headroom.xrays(record)
         for window in self._windows.cut(record):
             if not self._told:
                 yield from self._judge(self._seen(window))
@@ -164,24 +165,21 @@ class ZeroGradient:
             )
 
     def _seen(self, window: Window) -> _Window:
-        for row, left in self._headroom.xrays(window):
-            self._xray, self._left = row, left
-            self._then = self._columns.get(row, "loss")
-        shares = self._zeros(window.values).mean(0)
-        zero = [
-            path
-            for path, share in zip(self._paths, shares, strict=True)
-            if share >= self._SHARE
-        ]
-        loss = float(np.median(window.values[:, self._loss]))
         first, last = int(window.steps[0]), int(window.steps[-1])
         self._first = first if self._first is None else self._first
-        left = self._left * min(1.0, loss / self._then) if self._then else 0.0
+        while self._xrays and self._xrays[0].step <= last:
+            self._xray = self._xrays.pop(0)
+        shares = self._zeros(window.values).mean(0)
+        zero = [self._paths[i] for i in np.flatnonzero(shares >= self._SHARE)]
+        loss = float(np.median(window.values[:, self._loss]))
+        left = self._xray.left if self._xray else math.nan
+        then = self._xray.get("loss") if self._xray else math.nan
+        left = left * min(1.0, loss / then) if then else 0.0
         return _Window(first, last, zero, loss, self._xray, left)
 
     def _judge(self, window: _Window) -> Iterator[Finding]:
         before, self._before = self._before, window
-        if window.xray is None or blind(self._columns, window.xray):
+        if not window.zero or window.xray is None or window.xray.blind:
             return
         if len(window.zero) == len(self._paths):
             if window.left >= self._LEFT:
@@ -202,7 +200,7 @@ class ZeroGradient:
         rest = {owner(path) for path in self._sizes if path not in zero}
         return [path for path in self._sizes if owner(path) not in rest]
 
-    def _cut(self, paths: list[str], xray: Row) -> bool:
+    def _cut(self, paths: list[str], xray: Xray) -> bool:
         """Whether the first layers get nothing, for a reason."""
         if not self._much(paths) or owner(paths[0]) != self._order[0]:
             return False
@@ -214,9 +212,9 @@ class ZeroGradient:
         """Returns the flat operations that have only these behind them."""
         return [cut for cut in self._flat if {*cut.variables} <= {*paths}]
 
-    def _underflow(self, xray: Row) -> float:
+    def _underflow(self, xray: Xray) -> float:
         """Returns the largest of other gradients, if float16 cannot hold it."""
-        sizes = self._columns.all(xray, "variable_gradient_max_abs").values()
+        sizes = xray.all("variable_gradient_max_abs").values()
         largest = max([size for size in sizes if size > 0.0], default=0.0)
         return largest if largest < _HALF else 0.0
 
@@ -259,7 +257,7 @@ class ZeroGradient:
         )
 
     def _reason(
-        self, xray: Row | None, everything: bool, behind: list[Cut]
+        self, xray: Xray | None, everything: bool, behind: list[Cut]
     ) -> tuple[tuple[str, ...], str]:
         """Returns the causes and what speaks for the first one."""
         if behind:
@@ -271,7 +269,7 @@ class ZeroGradient:
             ("layer_silent_ratio", "dead_units", "are 0 for all samples"),
             ("layer_bound_ratio", "saturation", "are at their bounds"),
         ):
-            layers = self._columns.all(xray, signal)
+            layers = xray.all(signal)
             for path, ratio in layers.items():
                 if ratio == 1.0:
                     return (cause,), f" All units of {path} {said}."

@@ -10,29 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradwatch.rules.evidence import (
-    Headroom,
-    answers,
-    blind,
-    effective,
-    owner,
-    step_ratio,
-)
-from gradwatch.rules.rows import Columns, xrays
-from gradwatch.rules.windows import Windows
+from gradwatch.rules.evidence import owner
+from gradwatch.rules.headroom import Headroom, Xray
 from tests.rules.made import learning, run, weights
 
 
-def _left(columns: Any, cuts: Any = ()) -> dict[int, float]:
+def _xrays(columns: Any, cuts: Any = ()) -> list[Xray]:
     schema, block = run(columns)
     headroom = Headroom()
     headroom.begin(schema)
     parts = np.split(np.arange(300), sorted(cuts))
-    return {
-        row.step: left
+    return [
+        xray
         for part in parts
-        for row, left in headroom.xrays(block.rows(np.isin(block.steps, part)))
-    }
+        for xray in headroom.xrays(block.rows(np.isin(block.steps, part)))
+    ]
+
+
+def _left(columns: Any, cuts: Any = ()) -> dict[int, float]:
+    return {xray.step: xray.left for xray in _xrays(columns, cuts)}
 
 
 def test_of_a_known_loss() -> None:
@@ -75,39 +71,41 @@ def test_of_targets_that_are_all_the_same() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.sets(st.integers(1, 299)))
 def test_it_does_not_depend_on_blocks(cuts: set[int]) -> None:
-    """Windows say the same, too."""
-    columns = learning(np.random.default_rng(0).lognormal(size=300))
+    """Nor do first losses that are not finite count."""
+    losses = np.random.default_rng(0).lognormal(size=300)
+    losses[[0, 3]] = np.nan
+    columns = learning(losses)
     columns.pop(("component_constant_loss", "compile_loss"))
     columns |= weights("a/kernel")
     whole = _left(columns)
+    assert np.isfinite(whole[20])
     np.testing.assert_equal(_left(columns, cuts), whole)
-    schema, block = run(columns)
-    headroom, windows = Headroom(), Windows(300)
-    headroom.begin(schema)
-    windows.begin(range(len(schema.slots)))
-    (window,) = windows.cut(block)
-    found = {row.step: left for row, left in headroom.xrays(window)}
-    np.testing.assert_equal(found, whole)
+
+
+def test_it_may_be_shared() -> None:
+    """Asked again about a record, it says the same and counts it once."""
+    schema, block = run(learning())
+    headroom = Headroom()
+    for _ in range(2):
+        headroom.begin(schema)
+    assert headroom.xrays(block) is headroom.xrays(block)
 
 
 def test_entries_without_gradient_do_not_count() -> None:
     """One row in a hundred of an embedding was asked for."""
     values = {"zero_gradient_ratio": 0.99, "update_norm": 0.1}
-    schema, block = run(weights("a/kernel", **values))
-    row = next(xrays(block))
-    columns = Columns(schema)
-    assert step_ratio(columns, row, "a/kernel") == pytest.approx(1.0)
-    assert effective(columns, row, "a/kernel", 100) == pytest.approx(0.1)
-    assert math.isnan(step_ratio(columns, row, "b/kernel"))
+    xray = _xrays({**learning(), **weights("a/kernel", **values)})[0]
+    assert xray.moved("a/kernel") == pytest.approx(1.0)
+    assert xray.effective("a/kernel", 100) == pytest.approx(0.1)
+    assert math.isnan(xray.moved("b/kernel"))
 
 
 def test_weights_of_zero() -> None:
     """They move without bound, or not at all."""
     for moved, ratio in ((1.0, math.inf), (0.0, 0.0)):
         values = {"weight_norm": 0.0, "update_norm": moved}
-        schema, block = run(weights("a/kernel", **values))
-        row = next(xrays(block))
-        assert step_ratio(Columns(schema), row, "a/kernel") == ratio
+        xray = _xrays({**learning(), **weights("a/kernel", **values)})[0]
+        assert xray.moved("a/kernel") == ratio
 
 
 def test_inputs_that_say_nothing() -> None:
@@ -121,8 +119,8 @@ def test_inputs_that_say_nothing() -> None:
             ("batch_example_std", f"inputs/{i}"): deviation
             for i, deviation in enumerate(deviations)
         }
-        schema, block = run({**columns, ("batch_example_std", "targets"): 1.0})
-        assert blind(Columns(schema), next(xrays(block))) == result
+        columns |= {("batch_example_std", "targets"): 1.0, ("loss", ""): 1.0}
+        assert _xrays(columns)[0].blind == result
 
 
 @pytest.mark.parametrize(
@@ -137,9 +135,9 @@ def test_predictions_that_depend_on_inputs(
         ("batch_std", "predictions"): 0.4,
         ("batch_example_std", "predictions"): deviation,
         ("batch_example_std", "inputs"): 1.0,
+        ("loss", ""): 1.0,
     }
-    schema, block = run(columns)
-    assert answers(Columns(schema), next(xrays(block))) == result
+    assert _xrays(columns)[0].answers == result
 
 
 def test_owner() -> None:
