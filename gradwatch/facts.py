@@ -90,6 +90,7 @@ class Cut:
         line: its number, counted from 1; 0 if there is none.
         function: name of the function that it is in.
         code: its text.
+        zero: whether they get a gradient, which is zero for any numbers.
     """
 
     kind: CutKind
@@ -100,6 +101,7 @@ class Cut:
     line: int = 0
     function: str = ""
     code: str = ""
+    zero: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,9 @@ class Anatomy:
         mode: how the step runs (`jit_compile`, `run_eagerly`,
             `steps_per_execution`).
         resumed_from: id of the run that this one goes on from, `""` if none.
-        cuts: why trainable variables have no gradient, as far as the first
-            trace tells. A variable is in one of them at most.
+        cuts: why trainable variables have no gradient, or one that is always
+            zero, as far as the first trace tells. A variable is in one of them
+            at most.
         max_skips: bad steps in a row that are skipped; with one more, or with
             `SKIPS_IN_ALL` times as many in all, the guard stops the run. 0
             where it stops at the first one, or never.

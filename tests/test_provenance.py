@@ -544,3 +544,75 @@ def test_scenarios_of_the_zoo(name: str, tmp_path: Path) -> None:
     else:
         assert cut.file == gradient_flow.__file__
     keras.backend.clear_session()
+
+
+def signs(y: Any, p: Any) -> Any:
+    """The share of answers on the wrong side."""
+    side = tf.sign(p[:, 0])
+    return 0.5 - 0.5 * tf.reduce_mean(float_(y) * side, keepdims=True)
+
+
+@tf.function
+def inner_signs(y: Any, p: Any) -> Any:
+    """The same in a function."""
+    side = tf.sign(p[:, 0])
+    return 0.5 - 0.5 * tf.reduce_mean(float_(y) * side, keepdims=True)
+
+
+def zeros_found(tmp_path: Path, model: Any, *data: Any) -> list[Finding]:
+    """What is said of gradients that are zero."""
+    watch = GradWatch(tmp_path, xray_every_steps=0)
+    model.fit(*data, verbose=0, callbacks=[watch])
+    return [f for f in watch.findings if f.rule == "zero_gradient"]
+
+
+@pytest.mark.parametrize("mode", GRAPHS, ids=str)
+@pytest.mark.parametrize("loss", [signs, inner_signs])
+def test_a_loss_that_is_flat(loss: Any, mode: Mode, tmp_path: Path) -> None:
+    """All gradients are 0, and the finding names operation and line."""
+    model = classifier(built=False)
+    model.compile("sgd", loss, **mode._asdict())
+    data = np.tile(X, (4, 1)), np.arange(256) % 2 * 2 - 1
+    (found,) = zeros_found(tmp_path, model, *data)
+    (cut,) = cuts_in(found)
+    assert (cut.kind, cut.operation, cut.zero) == ("round", "Sign", True)
+    assert cut.variables == tuple(found.evidence["zero"])
+    assert_line(cut, loss, "tf.sign(")
+    assert found.causes == ("loss_not_differentiable",)
+    assert f"test_provenance.py:{cut.line}: `{cut.code}`" in found.message
+    assert "has a derivative of 0 everywhere" in found.message
+    assert "signs are flat" in found.advice
+
+
+def test_a_layer_that_is_flat(tmp_path: Path) -> None:
+    """The weights in front of it are named, those behind it are not."""
+    stack = [keras.Input((4,)), layers.Dense(64, name="first")]
+    stack += [layers.Lambda(ops.sign, name="side"), layers.Dense(1)]
+    model = keras.Sequential(stack, name="net")
+    model.compile("sgd", "mse")
+    random = np.random.default_rng(1)
+    data = random.normal(size=(2560, 4)), random.normal(size=2560)
+    watch = GradWatch(tmp_path)
+    model.fit(*data, verbose=0, callbacks=[watch])
+    assert watch.path is not None
+    kept = json.loads((watch.path / "anatomy.json").read_text())
+    (cut,) = read_anatomy(kept).cuts
+    assert (cut.layer, cut.zero) == ("net/side", True)
+    assert cut.variables == ("net/first/kernel", "net/first/bias")
+    (found,) = [f for f in watch.findings if f.rule == "zero_gradient"]
+    assert found.subject == "net/first/kernel"
+    assert cuts_in(found) == [cut]
+
+
+def test_slopes_that_are_made_on_the_way_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The derivative of an absolute value has a sign: nothing is followed."""
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        gradwatch.capture.measure, "find_cuts", lambda *a, **k: asked.append(a)
+    )
+    model = classifier(built=False)
+    model.compile("sgd", "mae")
+    assert zeros_found(tmp_path, model, X, np.zeros((64, 3))) == []
+    assert asked == []

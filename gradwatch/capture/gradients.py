@@ -98,6 +98,11 @@ class Tapes:
         changed = any(g is not None and g is not given for given, g in pairs)
         return Taken(gradients, list(targets.values()), changed)
 
+    def targets(self) -> list[Any]:
+        """Returns the tensors that were differentiated, each once."""
+        found = {id(t): t for call in self._calls for t in call.targets}
+        return list(found.values())
+
     def missed(
         self, variables: Sequence[Any]
     ) -> Iterator[tuple[list[Any], list[Any]]]:

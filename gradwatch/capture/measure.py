@@ -23,7 +23,7 @@ from gradwatch.capture.shares import Share, blamed, judge_all
 from gradwatch.capture.updates import Update
 from gradwatch.capture.verdict import HEAD, Step, dense
 from gradwatch.capture.xray import Picture, Probes
-from gradwatch.provenance import find_cuts
+from gradwatch.provenance import find_cuts, flattened
 from gradwatch.records import Cut
 from gradwatch.signals import Slot
 
@@ -105,7 +105,8 @@ class Measure:
     def cuts(self, slots: Collection[Slot]) -> tuple[Cut, ...]:
         """Returns why trainable variables without a slot have no gradient.
 
-        Empty if all have one, and if it cannot be found out.
+        And why others have one that is always zero. Empty where none has, and
+        where it cannot be found out.
         """
         measured = {s.subject for s in slots if s.signal == _MEASURED}
         missing = [
@@ -113,14 +114,31 @@ class Measure:
             for v in self._model.trainable_variables
             if self.name(v) not in measured and not self.tapes.rest([v])
         ]
+        found: list[Cut] = []
         try:
-            return tuple(self._cuts(missing)) if missing else ()
+            found += self._cuts(missing) if missing else ()
+            found += self._flat(measured)
         except Exception:
             _log.debug("No cut was found", exc_info=True)
-            return ()
+        return tuple(found)
+
+    def _flat(self, measured: Collection[str]) -> Iterator[Cut]:
+        """Yields why variables have a gradient that is zero for any numbers."""
+        targets = self.tapes.targets()
+        if flattened(targets):
+            weights = self._model.trainable_variables
+            handles = {
+                self.name(v): getattr(v, "_value", v).handle
+                for v in weights
+                if self.name(v) in measured
+            }
+            yield from find_cuts(targets, handles, self._layers(), zero=True)
+
+    def _layers(self) -> list[str]:
+        return list(map(layer_path, self._model._flatten_layers()))
 
     def _cuts(self, missing: Sequence[Any]) -> Iterator[Cut]:
-        layers = list(map(layer_path, self._model._flatten_layers()))
+        layers = self._layers()
         for targets, group in self.tapes.missed(missing):
             values = {self.name(v): getattr(v, "_value", v) for v in group}
             if targets:

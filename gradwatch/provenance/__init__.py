@@ -5,7 +5,7 @@ back to what they were computed from, `cuts.py` says where the way from a
 variable to a loss has no derivative.
 """
 
-from gradwatch.provenance.cuts import find_cuts
+from gradwatch.provenance.cuts import find_cuts, flattened
 from gradwatch.provenance.lines import Line, layer_of, line_of
 from gradwatch.provenance.paths import Call, Place, sources
 
@@ -14,6 +14,7 @@ __all__ = [
     "Line",
     "Place",
     "find_cuts",
+    "flattened",
     "layer_of",
     "line_of",
     "sources",

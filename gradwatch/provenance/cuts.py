@@ -19,10 +19,15 @@ from tensorflow.python.eager.backprop_util import IsTrainable
 from tensorflow.python.framework import ops
 
 from gradwatch.provenance.lines import Line, layer_of, line_of
-from gradwatch.provenance.paths import Place, custom_gradient, sources
+from gradwatch.provenance.paths import (
+    Place,
+    custom_gradient,
+    operations,
+    sources,
+)
 from gradwatch.records import Cut, CutKind
 
-__all__ = ["find_cuts"]
+__all__ = ["find_cuts", "flattened"]
 
 _NONE = ("Ceil", "Floor", "FloorDiv", "Rint", "Round", "TruncateDiv")
 """Between floats, with a registered gradient that is always `None`."""
@@ -65,6 +70,21 @@ class _End(NamedTuple):
     direct: bool
 
 
+def flattened(targets: Sequence[Any]) -> bool:
+    """Whether what was computed up to `targets` has a slope of 0 anywhere.
+
+    A look at the types of operations only, so that nothing needs to be followed
+    in the many steps that have none. Slopes of 0 that are made on the way back
+    (that of a slope of `abs`) come after the targets and do not count.
+    """
+    targets = [t for t in targets if tf.is_symbolic_tensor(t)]
+    if not targets:
+        return False  # eagerly
+    before = max(t.op._id for t in targets)
+    found = operations(targets[0].graph, before)
+    return any(operation.type in _ZERO for operation in found)
+
+
 def find_cuts(
     targets: Sequence[Any],
     handles: Mapping[str, Any],
@@ -83,7 +103,7 @@ def find_cuts(
         handles: name of a variable whose gradient is missing -> its handle.
         layers: paths of the model's layers.
         zero: the gradients are not missing but zero, so that operations whose
-            derivative is zero everywhere count as well.
+            derivative is zero everywhere count as well; their Cuts say so.
 
     Returns:
         One Cut for each line and operation.
@@ -113,7 +133,7 @@ def find_cuts(
         for name in names:
             handle = variables.get(name)
             found.append(_use(kind, name, handle, before, layers))
-    return tuple(_merged(found, handles))
+    return tuple(_merged((replace(c, zero=zero) for c in found), handles))
 
 
 def _captured(graph: Any, handles: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ follow from its values. Read in tensorflow 2.21:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "Place",
     "called_graphs",
     "custom_gradient",
+    "operations",
     "sources",
 ]
 
@@ -106,6 +109,27 @@ def called_graphs(operation: Any) -> dict[str, Any]:
     """
     kinds = FUNCTIONS.get(operation.type, ())
     return {kind: _graphs(operation, kind)[0] for kind in kinds}
+
+
+def operations(graph: Any, before: float = math.inf) -> Iterator[Any]:
+    """Yields the operations of a graph and of the graphs that it runs.
+
+    Args:
+        graph: also while it is being built.
+        before: number of the operation at which to stop.
+    """
+    seen = {id(graph)}
+    graphs = [graph]
+    while graphs:
+        for operation in graphs.pop().get_operations():
+            if operation._id >= before:
+                break
+            yield operation
+            for kind in FUNCTIONS.get(operation.type, ()):
+                called = [g for g in _graphs(operation, kind) if g is not None]
+                graphs += [g for g in called if id(g) not in seen]
+                seen |= set(map(id, called))
+        before = math.inf
 
 
 def custom_gradient(operation: Any) -> bool:

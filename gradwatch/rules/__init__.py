@@ -38,6 +38,7 @@ from gradwatch.rules.stalls import (
     SlowLoss,
     StalledLoss,
 )
+from gradwatch.rules.swings import OscillatingLoss
 from gradwatch.rules.symmetry import SymmetricWeights
 from gradwatch.rules.targets import TargetMismatch
 from gradwatch.rules.units import DeadUnits
@@ -72,15 +73,7 @@ def default_rules() -> list[Rule]:
         FrozenVariable(),
         SkippedUpdates(),
         ClippingAlways(),
-        StalledLoss(progress),
-        SlowLoss(progress),
-        DivergingLoss(),
-        LossSpike(),
-        LossFloor(progress),
-        NegativeLoss(),
-        DominantComponent(),
-        ConflictingComponents(),
-        Overfitting(),
+        *_on_losses(progress),
         OutputMismatch(),
         TargetMismatch(),
         ConstantTarget(),
@@ -89,4 +82,20 @@ def default_rules() -> list[Rule]:
         UnscaledTarget(),
         NoReadings(),
         LostReadings(),
+    ]
+
+
+def _on_losses(progress: Progress) -> list[Rule]:
+    """Returns those on the loss and its parts."""
+    return [
+        StalledLoss(progress),
+        SlowLoss(progress),
+        DivergingLoss(),
+        OscillatingLoss(progress),
+        LossSpike(),
+        LossFloor(progress),
+        NegativeLoss(),
+        DominantComponent(),
+        ConflictingComponents(),
+        Overfitting(),
     ]

@@ -16,6 +16,7 @@ _LATE = 100
 _IDLE = 0.9
 _GAINED = 0.5
 _FLAT = 0.97
+_SPREAD = math.sqrt(0.05)
 
 
 class DominantComponent:
@@ -32,9 +33,14 @@ class DominantComponent:
     97 % of `component_constant_loss` where that is known. Or a layer's loss has
     won already: it had three times the gradient in the first X-ray and has lost
     90 % since, or holds the balance (cosine below -0.8), while the compiled
-    loss is that of a constant in the last three X-rays. Or a term with a weight
+    loss is that of a constant in the last three X-rays. Where that is not
+    known, predictions vary over the examples by less than 0.22 of what targets
+    do: the variance of the best predictions is the part of the targets' that
+    they explain, so these explain less than 5 %. Or a term with a weight
     of 10 or more holds the balance, and the other has not become a tenth better
-    since the first 16 steps. Threshold: gradients of batches scatter by about a
+    since the first 16 steps; or it still has three times the gradient and has
+    fallen by half, the other has not, and predictions are as good as constant
+    by their variance. Threshold: gradients of batches scatter by about a
     third of their length (32 examples), so 1/30 is far below the noise. A large
     share alone is no fault: a crossentropy outweighs a mild penalty, and
     should. Silent for resumed runs.
@@ -97,9 +103,18 @@ class DominantComponent:
         )
         mine = look.parts[a]
         if least == _TERMS:
-            heavy = mine.weight >= _HEAVY and rest.last >= _IDLE * rest.first
-            return balance and idle and heavy
-        if not self._added(a) or len(flat) < XRAYS or not all(flat):
+            heavy = mine.weight >= _HEAVY
+            vain = idle and rest.last >= _IDLE * rest.first
+            pays = mine.last <= _GAINED * mine.first and min(ratios) >= 3
+            pays &= rest.last > _GAINED * rest.first
+            if not heavy:
+                return False
+            return (balance and vain) or (pays and _constant(last))
+        if not self._added(a):
+            return False
+        if flat and not (len(flat) == XRAYS and all(flat)):
+            return False
+        if not flat and not _constant(last):
             return False
         won = self._looks.seen[0].ratio(a, b) >= 3
         won &= 0 < mine.last <= 0.1 * mine.first
@@ -122,6 +137,7 @@ class DominantComponent:
         return path in self._layers or path.rpartition("/")[0] in self._layers
 
     def _finding(self, look: Look, a: str, b: str) -> Finding:
+        a = _whole(look, a)
         mine, other = look.parts[a], look.parts[b]
         ratio = look.ratio(a, b)
         first = self._looks.seen[-XRAYS].step
@@ -220,6 +236,21 @@ class ConflictingComponents:
             ),
             advice=self.advice,
         )
+
+
+def _whole(look: Look, path: str) -> str:
+    """Returns the part inside of a part that makes all of its gradient."""
+    inside = [p for p in look.parts if p.startswith(f"{path}/")]
+    for part in inside:
+        same = abs(look.ratio(part, path) - 1) < 0.01
+        if same and look.cosine(path, part) > 0.99:
+            return part
+    return path
+
+
+def _constant(looks: list[Look]) -> bool:
+    """Whether predictions explain next to nothing in each X-ray."""
+    return all(look.spread < _SPREAD for look in looks)
 
 
 def _pair(look: Look, a: str, b: str) -> tuple[Part, Part]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import PurePath
+from typing import Any
 
 from gradwatch.records import Cut, CutKind
 
-__all__ = ["advice", "place", "reason"]
+__all__ = ["advice", "place", "plain", "reason"]
 
 _LONG = 80
 """So much of a source line is quoted; the evidence holds all of it."""
@@ -22,8 +24,8 @@ _ADVICE: dict[CutKind, str] = {
     "`tf.custom_gradient` to give it one.",
     "numpy_function": "Write it in operations of TensorFlow or `keras.ops`: "
     "TensorFlow cannot differentiate NumPy code.",
-    "round": "Rounding is flat wherever it is smooth. Leave it out of the loss "
-    "and use it for metrics and predictions.",
+    "round": "Rounding and signs are flat wherever they are smooth. Leave them "
+    "out of the loss and use them for metrics and predictions.",
     "stop_gradient": "Remove it. If it is meant, set `trainable = False` on "
     "the layers behind it, or add a loss that they are to learn from.",
     "unasked": "Add them to the sources of `tape.gradient`, or set "
@@ -37,6 +39,11 @@ _ADVICE: dict[CutKind, str] = {
 def advice(cut: Cut) -> str:
     """Returns what a practitioner would do about a cut."""
     return _ADVICE[cut.kind]
+
+
+def plain(cut: Cut) -> dict[str, Any]:
+    """Returns a cut as evidence."""
+    return {**asdict(cut), "variables": list(cut.variables)}
 
 
 def place(cut: Cut) -> str:
@@ -54,7 +61,7 @@ def place(cut: Cut) -> str:
 
 
 def reason(cut: Cut) -> str:
-    """Returns why the variables of a cut have no gradient, a main clause."""
+    """Returns why variables have no gradient, or 0: a main clause."""
     where = place(cut)
     used = f"; they are first used {where}" if where else ""
     if cut.kind == "unasked":
@@ -65,4 +72,6 @@ def reason(cut: Cut) -> str:
         return f"no tape has recorded the way from them to the loss{used}"
     if cut.kind == "stop_gradient":
         return f"{where} stops it on the way from the loss"
+    if cut.zero:
+        return f"{where} has a derivative of 0 everywhere"
     return f"{where} has no derivative"

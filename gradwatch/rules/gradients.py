@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from gradwatch.records import (
     Anatomy,
@@ -15,7 +13,7 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
-from gradwatch.rules.cuts import advice, reason
+from gradwatch.rules.cuts import advice, plain, reason
 from gradwatch.rules.wording import listed
 
 __all__ = ["MissingGradient"]
@@ -53,7 +51,7 @@ class MissingGradient:
         """See `Rule`."""
         self._step = schema.first_step
         self._trainable = [v.path for v in anatomy.variables if v.trainable]
-        self._cuts = anatomy.cuts
+        self._cuts = [cut for cut in anatomy.cuts if not cut.zero]
         measured = schema.columns("variable_gradient_norm")
         self._missing = [
             path
@@ -78,7 +76,7 @@ class MissingGradient:
             evidence={
                 "missing": list(self._missing),
                 "trainable_variables": len(self._trainable),
-                "cuts": [_plain(cut) for cut in cuts],
+                "cuts": [plain(cut) for cut in cuts],
             },
             causes=("loss_not_differentiable",) if everything else (),
             message=self._message(everything, cuts),
@@ -107,7 +105,3 @@ def _reasons(missing: Sequence[str], cuts: Sequence[Cut]) -> str:
     if cuts and rest:
         parts.append(f"for {listed(rest)} no reason is known")
     return "; ".join(parts)
-
-
-def _plain(cut: Cut) -> dict[str, Any]:
-    return {**asdict(cut), "variables": list(cut.variables)}

@@ -18,6 +18,7 @@ from gradwatch.records import (
     Variable,
 )
 from gradwatch.rules.progress import Progress, Standing
+from gradwatch.rules.replaced import Replaced
 from gradwatch.rules.rows import Columns, Row, xrays
 
 __all__ = ["Moves", "UpdateTooLarge", "UpdateTooSmall"]
@@ -132,10 +133,12 @@ class UpdateTooLarge(_OfMoves):
 
     Definition: in the last two X-rays a kernel moved by half of its norm or
     more in one step, or stands at ten times the norm it began with; and the
-    loss is worse than the best constant answer (or than at first). Threshold:
-    ratios around 0.001 are usual and 0.01 to 0.1 bold (LeCun et al. 1998;
-    Bottou 2012); at 0.5 the direction of the weights is that of the last batch.
-    Told once.
+    loss is worse than the best constant answer (or than at first). Or steps of
+    a tenth of the norm or more have replaced the kernel since the middle of the
+    run (`Replaced`), and the loss is worse than that of a constant and does not
+    fall (Kendall's test, 5 %). Threshold: ratios around 0.001 are usual and
+    0.01 to 0.1 bold (LeCun et al. 1998; Bottou 2012); at 0.5 the direction of
+    the weights is that of the last batch. Told once.
     """
 
     name = "update_too_large"
@@ -144,34 +147,45 @@ class UpdateTooLarge(_OfMoves):
     meaning = "Updates are about as large as the weights."
     advice = "Lower the learning rate by ten, and warm it up."
 
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+        super().begin(anatomy, schema)
+        self._replaced = Replaced(anatomy, schema)
+
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
+        self._replaced.take(record)
         for at, moves in self._moves.looks(record):
             if self._told or len(moves) < 2 or not _worse(at):
                 continue
-            both = sorted(moves[-1].far.keys() & moves[-2].far.keys())
+            both = {
+                path: moves[-1].far[path]
+                for path in sorted(moves[-1].far.keys() & moves[-2].far.keys())
+            }
+            if not both and at.gain < 0 and not at.falling():
+                steps = self._replaced.by(at)
+                both = {steps.path: steps[1:3]} if steps else {}
             if both:
                 self._told = True
-                yield self._finding(at, moves, both)
+                yield self._finding(at, moves[-2].step, both)
 
     def _finding(
-        self, at: Standing, moves: list[_Move], paths: list[str]
+        self, at: Standing, first: int, far: Mapping[str, tuple[float, float]]
     ) -> Finding:
-        far = moves[-1].far
-        path = max(paths, key=lambda path: (far[path][0], path))
+        path = max(far, key=lambda path: (far[path][0], path))
         ratio, times = far[path]
         return Finding(
             rule=self.name,
             severity=self.severity,
             subject=path,
-            first_step=moves[-2].step,
+            first_step=first,
             last_step=at.step,
             evidence={
                 "update_to_weight_ratio": ratio,
                 "weight_growth": times,
                 "loss_first": at.first,
                 "loss_now": at.now,
-                "variables": paths,
+                "variables": list(far),
             },
             causes=("learning_rate_high",),
             message=(

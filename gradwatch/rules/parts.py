@@ -40,11 +40,19 @@ class Part(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What one X-ray says about siblings: parts with the same parent."""
+    """What one X-ray says about siblings: parts with the same parent.
+
+    Attributes:
+        step: its number.
+        parts: path -> what is known of it.
+        cosines: of their gradients, by both paths.
+        spread: how much predictions depend on the example, 1 = as targets do.
+    """
 
     step: int
     parts: dict[str, Part]
     cosines: dict[str, float]
+    spread: float
 
     def cosine(self, a: str, b: str) -> float:
         """Returns the cosine of two parts' gradients."""
@@ -107,7 +115,17 @@ class Looks:
                 get(row, "component_constant_loss", path),
             )
         cosines = self._columns.all(row, "component_gradient_cosine")
-        return Look(row.step, parts, cosines)
+        return Look(row.step, parts, cosines, self._spread(row))
+
+    def _spread(self, row: Row) -> float:
+        """See `Look`; NaN for ids of classes, which are no size of anything."""
+        targets, predictions = (
+            self._columns.get(row, "batch_example_std", name)
+            for name in ("targets", "predictions")
+        )
+        ids = self._columns.get(row, "batch_integer_ratio", "targets") == 1.0
+        ids &= self._columns.get(row, "batch_max", "targets") > 1.0
+        return predictions / targets if targets > 0 and not ids else math.nan
 
     def idle(self, path: str) -> bool:
         """Whether a part is not a tenth better than two X-rays before."""

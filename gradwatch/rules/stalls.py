@@ -21,12 +21,18 @@ def _late(at: Standing) -> bool:
     return at.seen >= max(_LEAST, 0.75 * at.plan)
 
 
+def _gained(at: Standing, gain: float) -> bool:
+    """Whether `gain` is more than nothing.
+
+    A constant from few batches is uncertain; their own losses are not.
+    """
+    return not (gain < _NOTHING or (gain < 0.15 and at.paired < _NOTHING))
+
+
 def _stalled(at: Standing) -> bool:
     """Late, nothing is gained, nor on its way."""
     gain = max(at.gain, at.gain_at(at.newest))
-    # A constant from few batches is uncertain; their own losses are not.
-    nothing = gain < _NOTHING or (gain < 0.15 and at.paired < _NOTHING)
-    return _late(at) and nothing and not at.falling()
+    return _late(at) and not _gained(at, gain) and not at.falling()
 
 
 class _OfProgress(abc.ABC):
@@ -84,12 +90,13 @@ class StalledLoss(_OfProgress):
     Definition: after at least 128 steps and three quarters of the plan (5,000
     steps if it is not known, 10,000 at most), the loss is not 5 % of the way
     from the best constant answer down to the lowest loss of these targets
-    (of the first loss, where these are not known), and the second half of its
-    window medians does not fall (Kendall's test, 5 %). Threshold: a run that
-    has converged has left the constant answer behind; plateaus at its level
-    may end (sequences to be memorised, say), so most of the plan is waited
-    for. Silent with several optimizers (adversaries), at the floor, and where
-    predictions are constant, which is a finding of its own. Told once.
+    (of the first loss, where these are not known; or 15 %, if by the X-rays'
+    own batches, each against its own constant, it is not 5 %), and the second
+    half of its window medians does not fall (Kendall's test, 5 %). Threshold: a
+    run that has converged has left the constant answer behind; plateaus at its
+    level may end (sequences to be memorised, say), so most of the plan is
+    waited for. Silent with several optimizers (adversaries), at the floor, and
+    where predictions are constant, which is a finding of its own. Told once.
     """
 
     name = "stalled_loss"
@@ -127,8 +134,9 @@ class ConstantOutput(_OfProgress):
     deviation or, for rows of probabilities around p, of sqrt(p (1 - p)); they
     vary by less than half of what they did at the first X-ray, or the loss does
     not fall; and it has not gone 5 % of its way down from the best constant
-    answer, if that is known. Or, at once, in two X-rays all inputs of the
-    batch are the same, and the loss has not fallen by 5 %. Told once.
+    answer, if that is known (15 %, if by the X-rays' own batches, each against
+    its own constant, it is not 5 %). Or, at once, in two X-rays all inputs of
+    the batch are the same, and the loss has not fallen by 5 %. Told once.
     """
 
     name = "constant_output"
@@ -145,7 +153,7 @@ class ConstantOutput(_OfProgress):
             said = "All inputs of a batch are the same, so all predictions are."
             return self._finding(at, ("data",), said, "inputs")
         less = at.spread < 0.5 * at.began or not at.falling()
-        nothing = math.isnan(at.constant) or at.gain < _NOTHING
+        nothing = math.isnan(at.constant) or not _gained(at, at.gain)
         if not (at.spread < _ALIKE and _late(at) and nothing and less):
             return None
         return self._finding(

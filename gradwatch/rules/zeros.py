@@ -9,7 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwatch.records import Anatomy, Block, Finding, Record, Schema, Severity
+from gradwatch.records import (
+    Anatomy,
+    Block,
+    Cut,
+    Finding,
+    Record,
+    Schema,
+    Severity,
+)
+from gradwatch.rules import cuts
 from gradwatch.rules.evidence import owner
 from gradwatch.rules.headroom import Headroom, Xray
 from gradwatch.rules.windows import Window, Windows, together
@@ -65,8 +74,10 @@ class ZeroGradient:
     half of the weights, from the first window on, beginning with the first
     layer, for a reason that can be seen, and half is left; or those of such
     layers, wherever they are, in 2 windows in a row, and nine tenths are left.
-    A reason is an activation that is none of Keras' own, or other gradients all
-    below 6e-8, the smallest number of float16. Steps whose update was dropped
+    A reason is an operation whose derivative is 0 everywhere, a sign say, on
+    each way from them to the loss, as the graph shows; an activation that is
+    none of Keras' own; or other gradients all below 6e-8, the smallest number
+    of float16. Steps whose update was dropped
     do not count, nor windows in which all inputs are the same. Unused experts,
     gates that begin at 0, parts that are exactly invariant (the bias of keys,
     the state before a sequence of one) are a lesser part or learn all the same.
@@ -110,6 +121,7 @@ class ZeroGradient:
         layers = [owner(v.path) for v in trained]
         self._order = list(dict.fromkeys(layers))
         self._activations = {la.path: la.activation for la in anatomy.layers}
+        self._flat = [cut for cut in anatomy.cuts if cut.zero]
         self._loss = schema.column("loss")
         self._bad = [
             column
@@ -193,7 +205,12 @@ class ZeroGradient:
         if not self._much(paths) or owner(paths[0]) != self._order[0]:
             return False
         own = {self._activations.get(owner(path), "") for path in paths}
-        return bool(own - _KERAS) or self._underflow(xray) > 0.0
+        seen = own - _KERAS or self._behind(paths)
+        return bool(seen) or self._underflow(xray) > 0.0
+
+    def _behind(self, paths: list[str]) -> list[Cut]:
+        """Returns the flat operations that have only these behind them."""
+        return [cut for cut in self._flat if {*cut.variables} <= {*paths}]
 
     def _underflow(self, xray: Xray) -> float:
         """Returns the largest of other gradients, if float16 cannot hold it."""
@@ -209,7 +226,8 @@ class ZeroGradient:
         self._told = True
         paths = window.zero
         everything = len(paths) == len(self._paths)
-        causes, reason = self._reason(window.xray, everything)
+        behind = self._behind(paths)
+        causes, reason = self._reason(window.xray, everything, behind)
         which = (
             f"all {len(paths)} variables ({listed(paths)})"
             if everything
@@ -228,19 +246,23 @@ class ZeroGradient:
                 "variables": len(self._paths),
                 "loss": window.loss,
                 "left_to_learn": window.left,
+                "cuts": [cuts.plain(cut) for cut in behind],
             },
             causes=causes,
             message=(
                 f"The gradient of {which} was exactly 0 {steps}, while the "
                 f"loss was {window.loss:.4g}.{reason}"
             ),
-            advice=self.advice,
+            advice=cuts.advice(behind[0]) if behind else self.advice,
         )
 
     def _reason(
-        self, xray: Xray | None, everything: bool
+        self, xray: Xray | None, everything: bool, behind: list[Cut]
     ) -> tuple[tuple[str, ...], str]:
         """Returns the causes and what speaks for the first one."""
+        if behind:
+            told = "; ".join(map(cuts.reason, behind))
+            return ("loss_not_differentiable",), f" {told}."
         if xray is None:
             return ("loss_not_differentiable",), ""
         for signal, cause, said in (

@@ -18,6 +18,7 @@ from gradwatch.testing import (
     rates,
     scales,
     stalled,
+    swinging,
     targets,
     units,
     updates,
@@ -32,6 +33,7 @@ FAULTY: tuple[Scenario, ...] = (
     *diverging.FAULTY,
     *nonfinite.FAULTY,
     *rates.FAULTY,
+    *swinging.FAULTY,
     *units.FAULTY,
     *updates.FAULTY,
     *stalled.FAULTY,
@@ -49,6 +51,7 @@ HEALTHY: tuple[Scenario, ...] = (
     *healthy_tables.HEALTHY,
     *healthy_numbers.HEALTHY,
     *healthy_others.HEALTHY,
+    *swinging.HEALTHY,
 )
 """Programs about which no rule may say more than `info`."""
 

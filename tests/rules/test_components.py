@@ -30,9 +30,16 @@ def _judge(
     cosine: float = 0.0,
     facts: Anatomy = FACTS,
     cuts: Sequence[int] = (),
+    spread: Any = np.nan,
+    most: float = 1.0,
 ) -> list[Finding]:
     """What is found about parts: losses, gradients, weight, constant's loss."""
-    columns: dict[Slot, Any] = {}
+    columns: dict[Slot, Any] = {
+        Slot("batch_example_std", "targets"): 2.0 * IDLE,
+        Slot("batch_example_std", "predictions"): 2.0 * spread * IDLE,
+        Slot("batch_integer_ratio", "targets"): IDLE,
+        Slot("batch_max", "targets"): most * IDLE,
+    }
     for path, (losses, gradients, weight, constant) in parts.items():
         columns[Slot("loss_component", path)] = losses
         if weight:
@@ -132,6 +139,56 @@ def test_a_penalty_that_has_won(
     parts = {"mse": (loss, 0.2, 0, 1.0), "m/hidden": (penalty, 1, 0, np.nan)}
     found = _judge(DominantComponent(), parts, cosine)
     assert [f.subject for f in found] == ["m/hidden"] * told
+
+
+@pytest.mark.parametrize(
+    ("spread", "most", "first", "told"),
+    [
+        (0.15, 1.0, 9.0, 1),
+        (0.15, 9.0, 9.0, 0),
+        (0.15, 1.0, 1.0, 0),
+        (0.5, 1.0, 9.0, 0),
+        (np.where(np.arange(STEPS) < 150, 0.15, 0.5), 1.0, 9.0, 0),
+        (np.nan, 1.0, 9.0, 0),
+    ],
+)
+def test_a_prior_that_has_won(
+    spread: Any, most: float, first: float, told: int
+) -> None:
+    """Predictions are the same for all, of a loss whose constant is unknown."""
+    gone = np.geomspace(9, 0.01, STEPS)
+    pull: Any = np.where(np.arange(STEPS) < 15, first, 0.2)
+    parts = {
+        "own": (IDLE, 1.0, 0, np.nan),
+        "m/hidden": (gone, pull, 0, np.nan),
+        "m/hidden/kl": (gone, pull, 50.0, np.nan),
+    }
+    found = _judge(DominantComponent(), parts, 1.0, spread=spread, most=most)
+    assert [f.subject for f in found] == ["m/hidden/kl"] * told
+
+
+@pytest.mark.parametrize(
+    ("weight", "spread", "fit", "gradient", "told"),
+    [
+        (100.0, 0.15, IDLE, 9.0, 1),
+        (100.0, 0.5, IDLE, 9.0, 0),
+        (100.0, 0.15, FALLS, 9.0, 0),
+        (100.0, 0.15, IDLE, 1.0, 0),
+        (2.0, 0.15, IDLE, 9.0, 0),
+    ],
+)
+def test_a_heavy_term_that_makes_all_the_same(
+    weight: float, spread: float, fit: Any, gradient: float, told: int
+) -> None:
+    """It falls, and predictions are constant; not so a heavy error."""
+    parts = {
+        "loss/fit": (fit, 1.0, 1.0, np.nan),
+        "loss/spread": (0.9 * FALLS, gradient, weight, np.nan),
+    }
+    found = _judge(DominantComponent(), parts, spread=spread)
+    assert [f.subject for f in found] == ["loss/spread"] * told
+    plateau = parts | {"loss/spread": (IDLE, gradient, weight, np.nan)}
+    assert _judge(DominantComponent(), plateau, spread=spread) == []
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,29 @@ def test_updates_as_large_as_the_weights() -> None:
     assert (finding.subject, finding.last_step) == ("a/kernel", 31)
     assert finding.evidence["update_to_weight_ratio"] == pytest.approx(0.8)
     assert _told(UpdateTooLarge, _columns(better, 0.8)) == []
-    assert _told(UpdateTooLarge, _columns(worse, 0.1)) == []
+    assert _told(UpdateTooLarge, _columns(worse, 0.05)) == []
     (grown,) = _told(UpdateTooLarge, _columns(worse, 0.1, weight=50.0))
     assert grown.evidence["weight_growth"] == pytest.approx(25)
+
+
+def test_steps_that_have_replaced_the_weights() -> None:
+    """A tenth of the norm at each step: if the loss has stayed bad."""
+    flat, falls = np.full(len(STEPS), 1.1), 1.1 * np.exp(-STEPS / 200)
+    bounds = {
+        Slot("loss_component", "mse"): flat,
+        Slot("component_constant_loss", "mse"): 1.0,
+        Slot("component_lowest_loss", "mse"): 0.0,
+        Slot("examples"): 64.0,
+    }
+    (finding,) = _told(UpdateTooLarge, _columns(flat, 0.12) | bounds)
+    assert (finding.subject, finding.last_step) == ("a/kernel", 143)
+    assert _told(UpdateTooLarge, _columns(flat, 0.05) | bounds) == []
+    better = bounds | {Slot("loss_component", "mse"): falls}
+    assert _told(UpdateTooLarge, _columns(falls, 0.12) | better) == []
+    shrunk = _columns(flat, 0.12, weight=0.5)
+    assert _told(UpdateTooLarge, shrunk | bounds) == []
+    once = np.where(STEPS == 100, 0.4, 0.01)
+    assert _told(UpdateTooLarge, _columns(flat, once) | bounds) == []
 
 
 def test_updates_that_can_change_nothing() -> None:

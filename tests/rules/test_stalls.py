@@ -73,6 +73,18 @@ def test_the_same_for_every_example() -> None:
     assert (finding.subject, finding.last_step) == ("inputs", 31)
 
 
+def test_a_constant_from_few_examples() -> None:
+    """It is corrected upwards, too far perhaps; X-rays on their own are not."""
+    few = {Slot("examples"): 20.0}
+    part = Slot("loss_component", "sparse_categorical_crossentropy")
+    columns = _columns(2.3 + _noise()) | few | {part: 2.3 + 0.0 * STEPS}
+    assert _told(columns) == ["stalled_loss"]
+    same = {Slot("batch_example_std", "predictions"): 0.01}
+    assert _told(columns | same) == ["constant_output"]
+    better = {part: 2.1 + 0.0 * STEPS}
+    assert _told(columns | same | better) == []
+
+
 def test_without_bounds_the_first_loss_counts() -> None:
     """A loss of one's own, alone in the Schema."""
     assert _told({Slot("loss"): 7 + _noise()}) == ["stalled_loss"]
