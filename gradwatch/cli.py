@@ -11,20 +11,16 @@ import os
 import pkgutil
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from gradwatch.interfaces import Rule
-    from gradwatch.metrics import Snapshot
 
-__all__ = ["app", "demo", "judge", "main", "serve", "status"]
+__all__ = ["app", "autopsy", "demo", "judge", "main", "serve", "status"]
 
 _Logdirs = Annotated[
     list[Path],
@@ -144,6 +140,7 @@ def status(
     ] = False,
 ) -> None:
     """List the runs: state, progress, loss, findings, last sign of life."""
+    from gradwatch.listing import row, table
     from gradwatch.service.runs import Runs
     from gradwatch.strict_json import dumps
 
@@ -154,7 +151,7 @@ def status(
             )
     runs = Runs(logdir)
     now = time.time()
-    rows = [_row(snapshot, now) for snapshot in runs.scan()]
+    rows = [row(snapshot, now) for snapshot in runs.scan()]
     for reason, count in runs.errors().items():
         if count:
             typer.echo(f"Not read ({reason}): {count}", err=True)
@@ -167,7 +164,7 @@ def status(
         console = Console()
         if not console.is_terminal:
             console.width = 200  # a pipe has no width: one line for each run
-        console.print(_table(rows))
+        console.print(table(rows))
 
 
 @app.command()
@@ -202,14 +199,54 @@ def judge(
         typer.echo("no findings")
 
 
+@app.command()
+def autopsy(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="A function that returns the run's model, compiled and built.",
+        ),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, one autopsy a line.")
+    ] = False,
+) -> None:
+    """Replay the bad steps of a run: which operation, in which line.
+
+    Writes autopsy.md and autopsy.json into each black box.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    build = _resolved("--model", model)
+    from gradwatch.autopsy.boxes import examine_all
+    from gradwatch.errors import GradWatchError
+    from gradwatch.strict_json import dumps
+
+    try:
+        for _, found in examine_all(run_dir, build):
+            report = dumps(found.to_dict()) if as_json else found.to_markdown()
+            typer.echo(report)
+    except (GradWatchError, OSError) as error:
+        raise _failed(str(error)) from None
+
+
 def _rules(name: str) -> list[Rule]:
-    """Returns new rules of `MODULE:NAME`, also of the working directory's."""
+    """Returns new rules of `MODULE:NAME`."""
+    found = _resolved("--rules", name)
+    try:
+        return list(found() if callable(found) else found)
+    except TypeError as error:
+        raise _failed(f"`--rules {name}`: {error}.") from None
+
+
+def _resolved(option: str, name: str) -> Any:
+    """Returns what `MODULE:NAME` is, also of the working directory's."""
     sys.path.insert(0, "")
     try:
-        found = pkgutil.resolve_name(name)
-        return list(found() if callable(found) else found)
-    except (ValueError, ImportError, AttributeError, TypeError) as error:
-        raise _failed(f"`--rules {name}`: {error}.") from None
+        return pkgutil.resolve_name(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise _failed(f"`{option} {name}`: {error}.") from None
 
 
 def _failed(message: str) -> typer.Exit:
@@ -225,63 +262,6 @@ def _missing(error: ModuleNotFoundError) -> Exception:
         f"`gradwatch serve` needs {error.name}, which is not installed. "
         "Install it with: pip install 'gradwatch[serve]'"
     )
-
-
-def _row(snapshot: Snapshot, now: float) -> dict[str, Any]:
-    """Returns what `status` says about one run; `None` = not measured."""
-    from gradwatch.exposition import clean
-    from gradwatch.service.runs import health
-
-    newest = {(s, subject): v for s, subject, v in snapshot["values"]}
-    loss, norm = newest.get(("loss", "")), newest.get(("gradient_norm", ""))
-    lost = health(snapshot, now) == "lost"
-    return {
-        "run": snapshot["run"]["id"],
-        "state": "lost" if lost else snapshot["phase"],
-        "reason": clean(snapshot["reason"]),
-        "steps": snapshot["steps"],
-        "planned_steps": snapshot["planned_steps"],
-        "loss": None if loss is None else float(loss),
-        "gradient_norm": None if norm is None else float(norm),
-        "findings": sum(n for *_, n in snapshot["counters"]["findings"]),
-        "beat_age_seconds": now - float(snapshot["heartbeat"]),
-    }
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for name in ("state", "step", "loss", "gradient norm", "findings", "beat"):
-        table.add_column(name, no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, _cells(row)))
-    return table
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    state, reason = row["state"], row["reason"]
-    planned = row["planned_steps"]
-    return [
-        row["run"],
-        f"{state} ({reason})" if reason else state,
-        f"{row['steps']}/{planned}" if planned else str(row["steps"]),
-        _number(row["loss"]),
-        _number(row["gradient_norm"]),
-        str(row["findings"]),
-        _age(row["beat_age_seconds"]),
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _age(seconds: float) -> str:
-    """Returns how long ago, in the largest unit that fits."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{max(seconds, 0.0):.0f} s ago"
 
 
 if __name__ == "__main__":

@@ -26,12 +26,13 @@ LAYERS = (
         "exposition",
     ),
     ("rules", "capture", "sinks", "metrics", "outlet"),
-    ("pump", "replay", "blackbox", "serving", "autopsy"),
+    ("pump", "replay", "blackbox", "serving"),
+    ("autopsy",),
     ("watch",),
     ("callback",),
     ("preflight",),
     ("service", "testing"),
-    ("demo",),
+    ("demo", "listing"),
     ("cli",),
 )
 """From the bottom up; a module may import those of its own part and below."""
