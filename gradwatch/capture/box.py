@@ -42,11 +42,12 @@ class Kept(NamedTuple):
 class _Share:
     """Where the tensors of one replica's batch go, all of one signature."""
 
-    def __init__(self, nest: Any, places: list[Any]) -> None:
+    def __init__(self, nest: Any, dtypes: list[Any], places: list[Any]) -> None:
         self.nest = nest
+        self.dtypes = dtypes
         self.places = places
         self.step = own_variable(np.int64(_EMPTY), "box_step")
-        self.rows = own_variable(np.int64(0), "box_rows")
+        self.rows = own_variable(np.zeros(len(places), np.int64), "box_rows")
 
 
 class Box:
@@ -87,7 +88,8 @@ class Box:
                 None if shape is None else _place(leaf.dtype, shape)
                 for leaf, shape in zip(leaves, shapes, strict=True)
             ]
-            self._shares[key] = _Share(nest, places)
+            dtypes = [leaf.dtype for leaf in leaves]
+            self._shares[key] = _Share(nest, dtypes, places)
         share = self._shares[key]
         if replica:
             wanted &= share.step.read_value() < 0
@@ -95,9 +97,10 @@ class Box:
         def keep() -> None:
             for place, leaf in zip(share.places, leaves, strict=True):
                 if place is not None:
-                    place.assign(_filled(leaf, place.shape))
-            if self._compiled and leaves and leaves[0].shape.rank:
-                share.rows.assign(tf.shape(leaves[0], tf.int64)[0])
+                    filled = _filled(leaf, place.shape)
+                    place.assign(tf.cast(filled, place.dtype))
+            if self._compiled:
+                share.rows.assign(list(map(_length, leaves)))
             share.step.assign(step)
 
         tf.cond(wanted, keep, lambda: None)
@@ -134,8 +137,8 @@ class Box:
                     place.assign(tf.zeros([0], place.dtype))
 
     def _read(self, share: _Share, notes: list[str]) -> Iterator[Any]:
-        rows = int(share.rows.numpy())
-        for place in share.places:
+        lengths = share.rows.numpy().tolist()
+        for place, dtype, rows in zip(share.places, share.dtypes, lengths):
             if place is None:
                 notes.append(
                     "A tensor of the batch was not kept: under XLA that needs "
@@ -143,7 +146,7 @@ class Box:
                 )
                 yield None
                 continue
-            array = place.numpy()
+            array = place.numpy().astype(dtype.as_numpy_dtype, copy=False)
             if self._compiled and array.ndim:
                 if rows > len(array):
                     notes.append(f"Of {rows} examples {len(array)} were kept.")
@@ -166,9 +169,17 @@ class Box:
 def _place(dtype: Any, shape: Any) -> Any:
     if shape.rank is None:
         # Beside the step on a GPU: a batch comes from the host.
-        with tf.device("CPU:0"):
+        with tf.init_scope(), tf.device("CPU:0"):
             return own_variable(lambda: tf.zeros([0], dtype), "box", shape)
+    # TensorFlow keeps int32 of a GPU on the host, out of XLA's reach.
+    dtype = tf.int64 if dtype == tf.int32 else dtype
     return own_variable(lambda: tf.zeros(shape, dtype), "box")
+
+
+def _length(leaf: Any) -> Any:
+    """Entries of the first axis, int64 scalar; 0 of a scalar."""
+    shape = tf.shape(leaf, tf.int64)
+    return shape[0] if leaf.shape.rank else tf.zeros((), tf.int64)
 
 
 def _filled(leaf: Any, shape: Any) -> Any:
