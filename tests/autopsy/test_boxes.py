@@ -44,7 +44,7 @@ def test_a_bad_step_is_explained_in_another_process(
 
     model = train_it.build()
     x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-    y = np.repeat(np.float32([[1, 1], [0, 0]]), 32, axis=0)
+    y = np.repeat(np.array([[1, 1], [0, 0]], np.float32), 32, axis=0)
     model.layers[0].kernel.assign(np.zeros((4, 2)))  # all answers are 0
     weights = model.get_weights()
     model.optimizer.learning_rate = 0.0
