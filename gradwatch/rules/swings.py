@@ -123,7 +123,8 @@ class OscillatingLoss:
             return
         self._waiting = 0
         loss, gradient, rate, applied = window.values.astype(float).T
-        work = self._longer * rate * applied * gradient
+        with np.errstate(invalid="ignore"):  # a rate of 0, a gradient of Inf
+            work = self._longer * rate * applied * gradient
         self._swings.append(
             _Swing(
                 float(work.mean()),

@@ -209,3 +209,16 @@ def test_long_runs_keep_little() -> None:
     rule = OscillatingLoss()
     assert judged(rule, columns, (), facts) == []
     assert len(rule._swings) <= 64
+
+
+def test_an_infinite_gradient_at_a_rate_of_0() -> None:
+    """Such a step does no work that could be counted; no warning is given."""
+    work = np.where(STEPS == 300, np.inf, 4.0)
+    columns = {
+        Slot("loss"): 1.0,
+        Slot("gradient_norm"): np.sqrt(work),
+        Slot("learning_rate"): np.where(STEPS == 300, 0.0, 0.1),
+        Slot("update_applied"): 1.0,
+    }
+    facts = Anatomy(planned_steps=N, optimizer={"class_name": "SGD"})
+    assert judged(OscillatingLoss(), columns, (), facts, ()) == []
