@@ -49,9 +49,14 @@ def demo(logdir: Path, console: Console) -> dict[str, GradWatch]:
             _train(digits_model(loss), x, y, watches[name], name, progress)
     _show(watches, console)
     console.print("\nLook further:", highlight=False)
-    for command in ("tensorboard", "gradwatch serve"):
+    for command in (
+        f"gradwatch autopsy {watches['distance-loss'].path} "
+        "--model gradwatch.testing.digits:distance_model",
+        f"tensorboard --logdir {logdir}",
+        f"gradwatch serve --logdir {logdir}",
+    ):
         console.print(
-            f"  {command} --logdir {logdir}", style="bold", highlight=False
+            f"  {command}", style="bold", highlight=False, soft_wrap=True
         )
     return watches
 

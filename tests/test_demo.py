@@ -10,9 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from gradwatch import GradWatch
+from gradwatch.autopsy.boxes import examine_all
 from gradwatch.sinks.findings import read_findings
 from gradwatch.sinks.readings import read_blocks
-from gradwatch.testing.digits import digits, digits_model, distance
+from gradwatch.testing.digits import (
+    digits,
+    digits_model,
+    distance,
+    distance_model,
+)
 from tests.conftest import Demo
 
 
@@ -44,6 +50,7 @@ def test_broken_run_is_named(demo: Demo) -> None:
         "epsilon",
         f"tensorboard --logdir {demo.logdir}",
         f"gradwatch serve --logdir {demo.logdir}",
+        f"gradwatch autopsy {path} --model ",
         str(path),
     ):
         assert said in demo.output.replace("\n", "")
@@ -84,3 +91,11 @@ def test_the_step_named_is_the_first_bad_one(tmp_path: Path) -> None:
     assert np.isfinite(loss)
     assert all(np.isnan(g.numpy()).any() for g in gradients)
     assert np.isfinite(history.history["loss"]).all()
+
+
+def test_the_line_to_blame_is_named(demo: Demo) -> None:
+    """The autopsy that the demo proposes names the root in the loss."""
+    ((_, found),) = examine_all(demo.run("distance-loss"), distance_model)
+    assert (found.operation, found.phase) == ("Sqrt", "backward")
+    assert found.source is not None
+    assert found.source.function == "distance"

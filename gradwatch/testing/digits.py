@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["digits", "digits_model", "distance"]
+__all__ = ["digits", "digits_model", "distance", "distance_model"]
 
 
 def digits() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -71,3 +71,8 @@ def digits_model(loss: Any, seed: int = 0) -> Any:
         optimizer=keras.optimizers.Adam(0.01), loss=loss, metrics=["accuracy"]
     )
     return model
+
+
+def distance_model() -> Any:
+    """Returns the model that turns NaN: `digits_model` with `distance`."""
+    return digits_model(distance)
