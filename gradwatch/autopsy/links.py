@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gradwatch.provenance.paths import operations
+
 __all__ = ["forward_of"]
 
 _MARK = "_grad/"
@@ -23,7 +25,11 @@ def forward_of(operation: Any) -> Any:
     Returns:
         `None` where it belongs to no derivative, or to none that is known.
     """
-    known = {op.name: op for graph in _graphs(operation) for op in graph}
+    known = {
+        op.name: op
+        for graph in _around(operation.graph)
+        for op in operations(graph)
+    }
     for name in _names(operation.name):
         if name in known and name != operation.name:
             return known[name]
@@ -40,13 +46,8 @@ def _names(name: str) -> Iterator[str]:
                 yield name[start:end]
 
 
-def _graphs(operation: Any) -> Iterator[list[Any]]:
-    """Yields the operations of the graph, those around it and those inside."""
-    graph = operation.graph
+def _around(graph: Any) -> Iterator[Any]:
+    """Yields a graph and those that it is inside of."""
     while graph is not None:
-        yield graph.get_operations()
-        for function in getattr(graph, "_functions", {}).values():
-            inner = getattr(function, "graph", None)
-            if inner is not None:
-                yield inner.get_operations()
+        yield graph
         graph = getattr(graph, "outer_graph", None)

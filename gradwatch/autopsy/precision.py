@@ -94,7 +94,7 @@ def _wide(kind: int) -> int:
 def _widen(node: Any) -> None:
     """Makes an operation, or a constant, one of float64."""
     if node.op == _READ:  # inside of a function: its variable stays narrow
-        raise NotImplementedError(node.name)
+        raise ValueError(f"{node.name} is not a float64")
     if node.op == "Const" and node.attr["dtype"].type in _NARROW:
         value = tf.make_ndarray(node.attr["value"].tensor).astype(np.float64)
         node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))

@@ -7,7 +7,7 @@ variable are left out, so nothing of the model changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,35 +57,32 @@ class Program:
         self._functions: dict[Any, Any] = {}
 
     def run(
-        self,
-        tensors: Sequence[Any],
-        inputs: Sequence[Any],
-        then: Callable[[Any], Any] = list,
-    ) -> Any:
-        """Returns `then(tensors)`, of the graph run from `inputs`.
+        self, tensors: Sequence[Any], inputs: Sequence[Any]
+    ) -> tuple[list[Any], Any]:
+        """Returns tensors of the graph run from `inputs`, and what is bad.
 
         All floats are looked at each time: so TensorFlow fuses no operations,
         and two runs compute the same.
+
+        Returns:
+            The tensors, and bool `[len(floats), 2]`: whether each of `floats`
+            holds NaN, whether Inf.
         """
-        key = tuple(tensor.name for tensor in tensors), then
-        if key not in self._functions:
+        names = tuple(tensor.name for tensor in tensors)
+        if names not in self._functions:
             traced = tf.function(
-                lambda *given: self._traced(key[0], given, then),
+                lambda *given: self._traced(names, given),
                 autograph=False,
                 jit_compile=self.jit,
             )
-            self._functions[key] = traced.get_concrete_function(*inputs)
-        return self._functions[key](*inputs)[0]
+            self._functions[names] = traced.get_concrete_function(*inputs)
+        found, flags = self._functions[names](*inputs)
+        return found, flags
 
-    def _traced(
-        self,
-        names: Sequence[str],
-        given: Sequence[Any],
-        then: Callable[[Any], Any],
-    ) -> Any:
+    def _traced(self, names: Sequence[str], given: Sequence[Any]) -> Any:
         every = [tensor.name for tensor in self.floats]
         found = self._imported([*names, *every], given)
-        return then(found[: len(names)]), _flags(found[len(names) :])
+        return found[: len(names)], _flags(found[len(names) :])
 
     def _imported(self, names: Sequence[str], given: Sequence[Any]) -> Any:
         """The tensors of these names, in the graph being built."""
@@ -128,7 +125,7 @@ class Probe:
             for tensor, value in zip(program.graph.inputs, self.inputs)
             if tensor.dtype.is_floating
         ]
-        inside = program.run(program.floats, self.inputs, _flags).numpy()
+        inside = program.run([], self.inputs)[1].numpy()
         outside = [_flags([value]).numpy()[0] for _, value in given]
         tensors = [*program.floats, *(tensor for tensor, _ in given)]
         self.nonfinite = {
@@ -142,7 +139,7 @@ class Probe:
         graph = self.program.graph
         inputs = {t.name: v for t, v in zip(graph.inputs, self.inputs)}
         asked = [t for t in tensors if t.name not in inputs]
-        found = self.program.run(asked, self.inputs) if asked else []
+        found = self.program.run(asked, self.inputs)[0] if asked else []
         known = inputs | {t.name: v for t, v in zip(asked, found)}
         return [known[t.name] for t in tensors]
 

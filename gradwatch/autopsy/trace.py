@@ -18,9 +18,9 @@ from gradwatch.capture.attributes import hooked
 from gradwatch.capture.hooks import Listener, listening, overrides
 from gradwatch.capture.support import own_train_step
 
-__all__ = ["BACKWARD", "Component", "Traced", "trace"]
+__all__ = ["Component", "Traced", "trace"]
 
-BACKWARD = "gradwatch_backward"
+_BACKWARD = "gradwatch_backward"
 """What the names of gradient operations begin with."""
 
 
@@ -107,7 +107,7 @@ class _Seen:
         """See `Listener`."""
         values = tf.nest.map_structure(_value, sources)
         targets = tf.nest.flatten(target)
-        flat = tf.gradients(targets, tf.nest.flatten(values), name=BACKWARD)
+        flat = tf.gradients(targets, tf.nest.flatten(values), name=_BACKWARD)
         self.losses += targets
         for source, gradient in zip(tf.nest.flatten(values), flat):
             name = self._names.get(key(source), getattr(source, "name", ""))
