@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from gradwatch.capture import optimizer as rule
+from gradwatch.capture.branch import apart
 from gradwatch.capture.hooks import graph_being_built
 from gradwatch.capture.state import StateAtStart, state_variables
 
@@ -101,7 +102,7 @@ class Guard:
         def undo() -> None:
             self._put_back(assigned, latch())
 
-        tf.cond(allowed, lambda: None, undo)
+        tf.cond(allowed, lambda: None, apart(undo))
 
     def _put_back(self, assigned: Iterable[Any], stops: Any) -> None:
         """Undoes assigns, but those to metrics that had counted nothing yet.

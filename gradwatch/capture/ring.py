@@ -92,8 +92,11 @@ class Ring:
             row: float32 `[K]`.
             count: int64 scalar, the batch that `row` describes.
         """
-        place = tf.reshape(count % self.capacity, [1, 1])
-        written = self._rows.scatter_nd_update(place, tf.expand_dims(row, 0))
+        place = count % self.capacity
+        # By the raw operation: the methods of a variable want lists of rows.
+        written = tf.raw_ops.ResourceScatterUpdate(
+            resource=self._rows.handle, indices=place, updates=row
+        )
         # The counter promises that the rows below it are complete. Graph mode
         # does not order assigns to different variables by itself.
         with tf.control_dependencies([written]):

@@ -20,6 +20,7 @@ from gradwatch.capture import replicas
 from gradwatch.capture.album import Album
 from gradwatch.capture.attributes import Hook, hooked
 from gradwatch.capture.box import Box
+from gradwatch.capture.branch import apart
 from gradwatch.capture.build import build_metrics
 from gradwatch.capture.guard import Guard
 from gradwatch.capture.hooks import (
@@ -217,7 +218,8 @@ class Trace:
             several = len(self._updates) > 1 or bool(left)
             self._guard.undo_unless(allowed, several, lambda: self._latch(bad))
         else:
-            tf.cond(bad, lambda: self._latch(bad), lambda: tf.constant(False))
+            latch = apart(lambda: self._latch(bad))
+            tf.cond(bad, latch, lambda: tf.constant(False))
         row = self._row(slots, values)
         picture = Picture() if self._album is None else self._picture()
         if not self._first:

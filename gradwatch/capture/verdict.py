@@ -10,10 +10,12 @@ settled in float64 and the batch is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from gradwatch.capture.branch import apart
 
 __all__ = [
     "HEAD",
@@ -121,22 +123,8 @@ def judge(step: Step, latched: Any, guarded: bool) -> Verdict:
         *tf.cond(
             sure & ~latched,
             lambda: (healthy, tf.constant(False), tf.constant(True)),
-            _apart(lambda: _settled(step, healthy, latched, guarded)),
+            apart(lambda: _settled(step, healthy, latched, guarded)),
         )
-    )
-
-
-def _apart(branch: Callable[[], Any]) -> Callable[[], Any]:
-    """Returns a rare branch as a function that is not inlined.
-
-    TensorFlow's executor visits every operation of a branch that is not taken,
-    a dozen for each gradient here; a call it visits once.
-    """
-    if tf.executing_eagerly():
-        return branch
-    attributes = {"_noinline": True}
-    return tf.function(
-        branch, autograph=False, experimental_attributes=attributes
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
-
-import numpy as np
 
 from gradwatch.records import (
     Anatomy,
@@ -105,17 +104,19 @@ class ConstantTarget:
 
     def _step(self, step: int, loss: float, examples: float) -> None:
         """Looks whether this batch holds an example unlike the others."""
-        if not np.isfinite(loss) or not examples > 3:
+        if not math.isfinite(loss) or not examples > 3:
             return
         if not self._near:
             self._first_loss = loss
         self._near.append(loss)
-        usual = float(np.median(self._near))
+        if not self._kind or len(self._near) < _NEIGHBOURS:
+            return
+        usual = sorted(self._near)[_NEIGHBOURS // 2]
         if self._kind in _CROSS:
             shows = usual * examples <= _QUIET
         else:
-            shows = bool(self._kind) and usual <= _FALLEN * self._first_loss
-        if not shows or len(self._near) < _NEIGHBOURS:
+            shows = usual <= _FALLEN * self._first_loss
+        if not shows:
             return
         if self._since < 0:
             self._since = step
