@@ -17,6 +17,8 @@ from gradwatch.testing.zoo import SCENARIOS
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
+_UNITS = (1e-6, 1e6)  # in which losses of healthy runs are judged as well
+
 Out = Annotated[Path, typer.Option(help="Folder of the recordings.")]
 
 
@@ -88,9 +90,11 @@ def judge_all(
             continue
         for run in _runs(scenario):
             for path in sorted(out.glob(f"{run.name}-[0-9].zip")):
-                verdict = judged(run, load(path), default_rules)
-                verdicts.append(verdict)
-                wrong += _wrong(verdict)
+                recording = load(path)
+                for unit in (1.0,) if run.rule else (1.0, *_UNITS):
+                    verdict = judged(run, recording, default_rules, unit)
+                    verdicts.append(verdict)
+                    wrong += _wrong(verdict)
     text = "\n".join([*wrong, "", table(verdicts)])
     typer.echo(text)
     if report is not None:
@@ -109,11 +113,14 @@ def _wrong(verdict: Verdict) -> list[str]:
         what = f"missed {scenario.rule}"
     elif scenario.rule and not verdict.culprit:
         what = f"{scenario.rule} not at {scenario.subject}"
+    elif not verdict.learned:
+        what = "did not learn"
     elif not scenario.rule and verdict.serious:
         what = "false alarm"
     else:
         return []
-    run = f"{scenario.name}, seed {verdict.seed}"
+    unit = "" if verdict.unit == 1 else f", loss times {verdict.unit:g}"
+    run = f"{scenario.name}, seed {verdict.seed}{unit}"
     return [f"- {run}: {what}; told: {said or 'nothing'}"]
 
 

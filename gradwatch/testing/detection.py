@@ -15,6 +15,7 @@ from gradwatch.records import Finding
 from gradwatch.replay import judge
 from gradwatch.testing.recording import Recording
 from gradwatch.testing.scenario import Scenario
+from gradwatch.testing.unit import in_unit
 
 __all__ = ["Verdict", "half", "judged", "table"]
 
@@ -29,11 +30,16 @@ class Verdict:
         scenario: what was run.
         seed: of the run.
         findings: all of them, as they were told.
+        learned: whether a healthy program was healthy with this seed, which is
+            whether it reached its quality; a faulty one needs its twin to tell.
+        unit: how many times as large the loss was made before it was judged.
     """
 
     scenario: Scenario
     seed: int
     findings: tuple[Finding, ...]
+    learned: bool = True
+    unit: float = 1.0
 
     @property
     def right(self) -> Finding | None:
@@ -70,16 +76,29 @@ def judged(
     scenario: Scenario,
     recording: Recording,
     rules: Callable[[], Sequence[Rule]],
+    unit: float = 1.0,
 ) -> Verdict:
-    """Returns what new rules say about a recorded run of a scenario."""
-    findings = judge(rules(), recording.received)
-    return Verdict(scenario, recording.seed, tuple(findings))
+    """Returns what new rules say about a recorded run of a scenario.
+
+    Args:
+        scenario: what was run.
+        recording: what rules got.
+        rules: makes them.
+        unit: how many times as large the loss is made, see `in_unit`.
+    """
+    findings = tuple(judge(rules(), in_unit(recording, unit).received))
+    learned = scenario.holds(recording.quality, recording.error)
+    learned |= bool(scenario.rule)
+    return Verdict(scenario, recording.seed, findings, learned, unit)
 
 
 def table(verdicts: Iterable[Verdict]) -> str:
     """Returns, rule by rule, hits, places and false alarms, as Markdown.
 
-    The healthy, fixed twins among them, are in the last rows.
+    The healthy, fixed twins among them, are in the last rows. Runs of healthy
+    programs that have learned nothing with their seed are counted apart: there
+    a warning is no false alarm, nor is silence a miss. So are those that were
+    judged once more with a loss in another unit, which nothing may depend on.
     """
     known = list(verdicts)
     head = "| rule | runs | named | place | told at step (median) |"
@@ -90,11 +109,23 @@ def table(verdicts: Iterable[Verdict]) -> str:
         rows.append(_row(f"`{rule}`", mine))
     for name, part in _parts(faulty).items():
         rows.append(_row(name, part))
-    for name, part in _parts(v for v in known if not v.scenario.rule).items():
-        alarms = sum(bool(v.serious) for v in part)
-        cells = (f"healthy, {name}", len(part), f"{alarms} falsely", "", "")
-        rows.append(f"| {' | '.join(map(str, cells))} |")
+    healthy = [v for v in known if not v.scenario.rule and v.learned]
+    for name, part in _parts(v for v in healthy if v.unit == 1).items():
+        rows.append(_healthy_row(f"healthy, {name}", part, "falsely"))
+    for unit in sorted({v.unit for v in healthy} - {1}):
+        part = [v for v in healthy if v.unit == unit]
+        name = f"healthy, loss times {unit:g}"
+        rows.append(_healthy_row(name, part, "falsely"))
+    lame = [v for v in known if v.unit == 1 and not v.learned]
+    if lame:
+        name = "meant to be healthy, did not learn"
+        rows.append(_healthy_row(name, lame, "told"))
     return "\n".join(rows)
+
+
+def _healthy_row(name: str, verdicts: Sequence[Verdict], how: str) -> str:
+    alarms = sum(bool(v.serious) for v in verdicts)
+    return f"| {name} | {len(verdicts)} | {alarms} {how} |  |  |"
 
 
 def _parts(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:

@@ -65,12 +65,28 @@ def test_the_table_counts() -> None:
         Verdict(DEAD, 2, ()),
         Verdict(FINE, 0, (_finding("dead_units", "info", "", 7),)),
         Verdict(FINE, 1, (_finding("dead_units", "warning", "", 7),)),
+        Verdict(FINE, 2, (_finding("dead_units", "warning", "", 7),), False),
+        Verdict(FINE, 0, (), unit=1e6),
     ]
     text = table(verdicts)
     assert "| `dead_units` | 3 | 2 | 1 of 3 | 50 |" in text
     assert "| healthy, all | 2 | 1 falsely |  |  |" in text
     mine = "first half" if half("fine") == 0 else "second half"
     assert f"| healthy, {mine} | 2 | 1 falsely |  |  |" in text
+    assert "| healthy, loss times 1e+06 | 1 | 0 falsely |  |  |" in text
+    assert "| meant to be healthy, did not learn | 1 | 1 told |  |  |" in text
+
+
+@pytest.mark.parametrize(
+    ("scenario", "quality", "learned"),
+    [(FINE, 0.5, True), (FINE, 0.4, False), (DEAD, 0.0, True)],
+)
+def test_a_healthy_run_is_one_that_learns(
+    scenario: Scenario, quality: float, learned: bool
+) -> None:
+    """By the quality that the scenario states, seed by seed."""
+    recording = Recording("run", 3, quality, 1.0, 1.0, "", ())
+    assert judged(scenario, recording, list).learned == learned
 
 
 def test_halves_are_halves() -> None:
