@@ -16,7 +16,7 @@ from gradwatch.testing.unit import in_unit
 _SLOTS = ("loss", "gradient_norm", "learning_rate", "examples")
 
 
-def _recording(optimizer: str) -> Recording:
+def _recording(optimizer: str) -> Any:
     anatomy = Anatomy(optimizer={"class_name": optimizer})
     schema = Schema(tuple(map(Slot, _SLOTS)))
     values = np.array([[2.0, 4.0, 0.1, 32.0]], np.float32)
@@ -32,7 +32,8 @@ def _recording(optimizer: str) -> Recording:
 def test_losses_and_gradients_grow(optimizer: str, rate: float) -> None:
     """Weights move as before: the rate of plain descent makes up for it."""
     before = _recording(optimizer)
-    _, block, epoch = in_unit(before, 100.0).received
+    changed: Any = in_unit(before, 100.0)
+    _, block, epoch = changed.received
     expected = [[200.0, 400.0, rate, 32.0]]
     np.testing.assert_allclose(block.values, expected, rtol=1e-6)
     assert epoch.metrics == {"loss": 200, "head_loss": 100, "accuracy": 0.5}
