@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,10 +13,12 @@ from gradwatch.records import Anatomy, Schema
 from gradwatch.rules.rows import Columns, Read, Row
 
 __all__ = [
+    "ALIKE",
     "BATCH",
     "Seen",
     "Streaks",
     "bounded",
+    "constant_loss",
     "drawn",
     "kernels",
     "owned",
@@ -27,6 +30,10 @@ __all__ = [
 
 BATCH = 16
 """Examples; the best constant answer to a batch of fewer fits it too well."""
+
+ALIKE = 1e-6
+"""Share of the constant answer's loss; what is between it and the lowest is no
+more than rounding where all targets are alike."""
 
 _UNPLANNED = 10_000
 
@@ -89,6 +96,19 @@ def bounded(columns: Columns) -> Read:
         return losses[np.isfinite(losses[:, 0])]
 
     return read
+
+
+def constant_loss(columns: Columns, row: Row, part: str) -> float:
+    """Returns what the best constant answer costs a part of the loss.
+
+    NaN where that is not known, and where all targets of the batch are alike,
+    so that a constant is the best answer there is: a batch without an example
+    of the rare class says nothing about what constants cost in others.
+    """
+    constant = columns.get(row, "component_constant_loss", part)
+    lowest = columns.get(row, "component_lowest_loss", part)
+    alike = constant - lowest <= ALIKE * abs(constant)
+    return math.nan if alike else constant
 
 
 def step_ratios(columns: Columns, paths: Sequence[str]) -> Read:

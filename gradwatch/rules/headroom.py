@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Block, Record, Schema
-from gradwatch.rules.evidence import BATCH, bounded, step_ratios
+from gradwatch.rules.evidence import (
+    BATCH,
+    bounded,
+    constant_loss,
+    step_ratios,
+)
 from gradwatch.rules.rows import Columns, Read, Row
 
 __all__ = ["Headroom", "Xray"]
@@ -54,6 +59,12 @@ class Xray:
     def all(self, signal: str) -> dict[str, float]:
         """Returns subject -> value of a signal, in the slots' order."""
         return self._columns.all(self._row, signal)
+
+    def constant(self) -> float:
+        """Returns what the best constant answer costs, 0 if that is unknown."""
+        parts = self._columns.subjects("component_constant_loss")
+        costs = [constant_loss(self._columns, self._row, p) for p in parts]
+        return float(np.nansum(costs))
 
     def effective(self, path: str, size: int) -> float:
         """Returns the root mean square of a gradient's entries but zeros.

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from gradwatch.records import (
     Anatomy,
     Block,
@@ -95,8 +93,7 @@ class BadInitialisation:
             if self._large(chance):
                 yield self._too_large(self._first[0], chance)
         for xray in self._headroom.xrays(record):
-            constants = xray.all("component_constant_loss")
-            constant = float(np.nansum(list(constants.values())))
+            constant = xray.constant()
             if self._large(constant):
                 yield self._too_large(xray.step, constant)
             stuck = [v for v in self._small if self._stuck(xray, v)]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradwatch.records import Anatomy, Schema
 from gradwatch.rules.compiled import Compared, Field, compared, field
+from gradwatch.rules.evidence import constant_loss
 from gradwatch.rules.rows import Columns, Row
 
 __all__ = ["Look", "Looks"]
@@ -60,7 +61,7 @@ class Looks:
         look = Look(
             row.step,
             get(row, "loss_component", pair.component),
-            get(row, "component_constant_loss", pair.component),
+            constant_loss(self._columns, row, pair.component),
             get(row, "learning_rate"),
             field(self._columns, row, "inputs"),
             field(self._columns, row, pair.targets),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradwatch.records import Block, Record, Schema
+from gradwatch.rules.evidence import constant_loss
 from gradwatch.rules.rows import Columns, Row
 
 __all__ = ["XRAYS", "Look", "Looks", "Part", "siblings"]
@@ -112,7 +113,7 @@ class Looks:
                 float(np.mean(self._start[path])),
                 float(value),
                 weight,
-                get(row, "component_constant_loss", path),
+                constant_loss(self._columns, row, path),
             )
         cosines = self._columns.all(row, "component_gradient_cosine")
         return Look(row.step, parts, cosines, self._spread(row))

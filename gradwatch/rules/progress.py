@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Record, Schema
-from gradwatch.rules.evidence import BATCH, bounded
+from gradwatch.rules.evidence import ALIKE, BATCH, bounded, constant_loss
 from gradwatch.rules.rows import Columns, Row, xrays
 from gradwatch.rules.windows import Windows
 
@@ -39,8 +39,10 @@ class Standing:
         newest: median of the last window.
         constant: loss of the best constant answer; NaN if not known.
         lowest: the lowest loss that the targets allow; NaN if not known.
-        paired: share of the way that the last X-rays' own batches show, each
-            against its own constant; as `gain`, if that is not known.
+        paired: share of the way that X-rays of the second half show, each
+            against the constant of its own batch, their median; NaN if that is
+            not known.
+        least: the smallest of them.
         later: medians of the second half of the run so far, equally spaced.
         spacing: steps from one of them to the next.
         spread: how much predictions depend on the example, 1 = as targets do;
@@ -58,6 +60,7 @@ class Standing:
     constant: float
     lowest: float
     paired: float
+    least: float
     later: NDArray[np.float64]
     spacing: int
     spread: float
@@ -190,6 +193,7 @@ class Progress:
         assert self._first is not None
         start = float(self._first[chosen].sum())
         constant, lowest = bounds[known].sum(0) if known.any() else [np.nan] * 2
+        paired = self._paired(step) or [math.nan]
         return Standing(
             step=step,
             seen=self._seen,
@@ -199,7 +203,8 @@ class Progress:
             newest=float(losses[-1]),
             constant=float(constant),
             lowest=float(lowest),
-            paired=self._paired(step),
+            paired=float(np.median(paired)),
+            least=min(paired),
             later=losses[len(losses) // 2 :],
             spacing=self._spacing,
             spread=spread,
@@ -229,22 +234,42 @@ class Progress:
         """
         get = self._columns.get
         values = []
-        for row in self._known:
+        for row in self._distinct(self._known):
             n, d = get(row, "examples"), get(row, "batch_distinct", "targets")
             few = max(1.0, (d - 1) / (2 * math.log(d))) if 1 < d < n else 1.0
             value = get(row, signal, part)
-            if n >= BATCH and math.isfinite(value):
+            told = math.isfinite(constant_loss(self._columns, row, part))
+            if n >= BATCH and told and math.isfinite(value):
                 values.append(value * (1 + few / n))
         return float(np.median(values)) if values else math.nan
 
-    def _paired(self, step: int) -> float:
-        """See `Standing`: the median over X-rays of the second half."""
+    def _paired(self, step: int) -> list[float]:
+        """See `Standing`: one share for each batch."""
         rows = [row for row in self._known if 2 * row.step >= step]
         gains = []
-        for row in rows or self._known[-1:]:
-            constant, lowest, loss = self._bounded(row).sum(0).tolist()
-            gains.append((constant - loss) / max(constant - lowest, _SMALL))
-        return float(np.median(gains)) if gains and self._parts else math.nan
+        for row in self._distinct(rows or self._known[-1:]):
+            losses = self._bounded(row)
+            constant, lowest, loss = losses.sum(0).tolist()
+            if constant - lowest > ALIKE * abs(constant):
+                gains.append((constant - loss) / (constant - lowest))
+        return gains
+
+    def _distinct(self, rows: Sequence[Row]) -> list[Row]:
+        """The last row of each batch, in order.
+
+        Keras shuffles a seeded fit's arrays the same way in each epoch, so that
+        X-rays may meet one batch again and again: it has one voice.
+        """
+        signals = ("batch_mean", "batch_std")
+        last: dict[tuple[float, ...], Row] = {}
+        for row in rows:
+            values = [v for s in signals for v in self._given(row, s)]
+            last[tuple(values or [row.step])] = row
+        return sorted(last.values(), key=lambda row: row.step)
+
+    def _given(self, row: Row, signal: str) -> list[float]:
+        fields = self._columns.all(row, signal).items()
+        return [v for name, v in fields if not name.startswith("predictions")]
 
     def _latest(self, read: Callable[[Row], Sequence[float]]) -> float:
         """The largest of what the last X-rays show; NaN if there are few."""

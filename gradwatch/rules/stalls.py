@@ -24,8 +24,11 @@ def _late(at: Standing) -> bool:
 def _gained(at: Standing, gain: float) -> bool:
     """Whether `gain` is more than nothing.
 
-    A constant from few batches is uncertain; their own losses are not.
+    A constant from few batches is uncertain; their own losses are not. Who
+    knows nothing is never better on a batch than the constant that fits it.
     """
+    if at.least >= _NOTHING:
+        return True
     return not (gain < _NOTHING or (gain < 0.15 and at.paired < _NOTHING))
 
 
@@ -91,12 +94,16 @@ class StalledLoss(_OfProgress):
     steps if it is not known, 10,000 at most), the loss is not 5 % of the way
     from the best constant answer down to the lowest loss of these targets
     (of the first loss, where these are not known; or 15 %, if by the X-rays'
-    own batches, each against its own constant, it is not 5 %), and the second
-    half of its window medians does not fall (Kendall's test, 5 %). Threshold: a
-    run that has converged has left the constant answer behind; plateaus at its
-    level may end (sequences to be memorised, say), so most of the plan is
-    waited for. Silent with several optimizers (adversaries), at the floor, and
-    where predictions are constant, which is a finding of its own. Told once.
+    own batches, each against its own constant, it is not 5 %), not all X-rays
+    of the second half were better than their own constants by 5 % (who knows
+    nothing never is: that constant fits the batch best), and the second half of
+    its window medians does not fall (Kendall's test, 5 %). Batches whose
+    targets are all alike do not count, one that comes again counts once.
+    Threshold: a run that has converged has left the constant answer behind;
+    plateaus at its level may end (sequences to be memorised, say), so most of
+    the plan is waited for. Silent with several optimizers (adversaries), at the
+    floor, and where predictions are constant, which is a finding of its own.
+    Told once.
     """
 
     name = "stalled_loss"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.compiled import Compared, Field, compared, field
+from gradwatch.rules.evidence import constant_loss
 from gradwatch.rules.rows import Columns, Row, xrays
 
 __all__ = ["TargetMismatch", "misfit"]
@@ -209,5 +210,5 @@ class TargetMismatch:
 def _stuck(columns: Columns, row: Row, pair: Compared) -> bool:
     """Whether the loss is that of a constant, long after the start."""
     loss = columns.get(row, "loss_component", pair.component)
-    best = columns.get(row, "component_constant_loss", pair.component)
+    best = constant_loss(columns, row, pair.component)
     return row.step >= _LATE and loss >= _FLAT * best > 0

@@ -136,6 +136,57 @@ def test_small_batches_say_nothing_of_a_constant() -> None:
     assert _told(columns | {Slot("examples"): 2.0}) == []
 
 
+def _at(values: dict[int, float], otherwise: float) -> Any:
+    """A column that has these values at some steps."""
+    column = np.full(len(STEPS), otherwise)
+    column[list(values)] = list(values.values())
+    return column
+
+
+def test_batches_without_the_rare_class_say_nothing() -> None:
+    """A constant is the best answer to them; it is not to all the others."""
+    loss = 0.09 * np.exp(-STEPS / 40) + 0.005 + 1e-3 * _noise()
+    alike = _columns(loss, constant=1.2e-7, lowest=1.2e-7)
+    assert _told(alike) == []
+    rare = _at({50: 0.08, 200: 0.08}, 1.2e-7)
+    assert _told(_columns(loss, constant=rare, lowest=1.2e-7)) == []
+    nothing = 0.08 + 1e-3 * _noise()
+    stalled = _columns(nothing, constant=rare, lowest=1.2e-7)
+    assert _told(stalled) == ["stalled_loss"]
+
+
+def test_a_batch_that_comes_again_has_one_voice() -> None:
+    """X-rays that meet the same odd batch each epoch are no majority."""
+    loss = 1.0 + 1.3 * np.exp(-STEPS / 30) + _noise()
+    constant = _at({10: 2.3, 20: 2.2}, 0.9)
+    columns = _columns(loss, constant=constant)
+    assert "stalled_loss" in _told(columns)
+    batch = {Slot("batch_mean", "inputs"): _at({10: 0.4, 20: 0.5}, 0.6)}
+    assert _told(columns | batch) == []
+
+
+def test_who_beats_the_constant_of_each_batch_has_learned() -> None:
+    """A loss that differs more between batches than by what was learned."""
+    part = Slot("loss_component", "sparse_categorical_crossentropy")
+    levels = {10: 4.0, 20: 1.0, 50: 3.0, 100: 1.5, 200: 1.0, 300: 1.2}
+    constants = _at(levels, 2.3)
+    loss = _at({step: 0.5 * level for step, level in levels.items()}, 2.3)
+    columns = _columns(2.3 + _noise(), constant=constants) | {part: loss}
+    assert _told(columns) == []
+    lost = columns | {part: _at({300: 1.2}, 2.3)}
+    assert _told(lost) == ["stalled_loss"]
+
+
+def test_an_unknown_floor_may_be_high() -> None:
+    """A loss of one's own that has fallen by a tenth and rests there."""
+    names = ("component_constant_loss", "component_lowest_loss")
+    loss = 2.83 + 0.3 * np.exp(-STEPS / 30) + 0.1 * _noise()
+    columns = _columns(loss) | {
+        Slot(name, "sparse_categorical_crossentropy"): np.nan for name in names
+    }
+    assert "stalled_loss" not in _told(columns)
+
+
 @settings(deadline=None)
 @given(cuts=st.lists(st.integers(1, 399), max_size=9))
 def test_stalls_do_not_depend_on_cuts(cuts: Any) -> None:
