@@ -17,6 +17,7 @@ import numpy as np
 
 from gradwatch.records import (
     Anatomy,
+    Autopsy,
     Beat,
     Block,
     Epoch,
@@ -25,6 +26,7 @@ from gradwatch.records import (
     Record,
     Run,
     Schema,
+    explained,
 )
 from gradwatch.series import Distribution, History, Newest
 from gradwatch.signals import Slot
@@ -39,6 +41,7 @@ _WINDOW = 256  # steps over which loss_window_mean and _noise are taken
 _TRACED = 50  # variables with a history
 _SLOTS = 4000  # newest values kept; more would pass 1 MB of state.json
 _FINDINGS = 50
+_AUTOPSIES = 50
 _SUBJECTS = 100  # label sets of finding_last_timestamp_seconds
 _ENDED: tuple[Phase, ...] = ("finished", "failed", "interrupted")
 
@@ -66,6 +69,7 @@ class RunState:
         self._stepping = False
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._findings: deque[Finding] = deque(maxlen=_FINDINGS)
+        self._autopsies: deque[Autopsy] = deque(maxlen=_AUTOPSIES)
         self._finding_counts: Counter[tuple[str, str]] = Counter()
         self._finding_times: dict[tuple[str, str, str], float] = {}
         self._tally = Tally()
@@ -122,6 +126,10 @@ class RunState:
                 self._fold_block(record)
             elif isinstance(record, Finding):
                 self._fold_finding(record)
+            elif isinstance(record, Autopsy):
+                self._autopsies.append(record)
+                told = explained(self._findings, record)
+                self._findings = deque(told, maxlen=_FINDINGS)
             elif isinstance(record, Epoch):
                 self._epoch = record
             else:
@@ -185,6 +193,14 @@ class RunState:
                 "loss_window": self._loss_window(),
                 "history": self._plain_history(),
                 "findings": [asdict(f) for f in self._findings],
+                "autopsies": [
+                    {
+                        "step": found.step,
+                        "verdict": found.verdict,
+                        "headline": found.headline(),
+                    }
+                    for found in self._autopsies
+                ],
             }
 
     def _values(self) -> list[list[Any]]:

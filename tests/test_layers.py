@@ -11,7 +11,7 @@ ROOT = Path(gradwatch.__file__).parent
 
 LAYERS = (
     ("catalogue",),
-    ("signals", "facts"),
+    ("signals", "facts", "reports"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
     ("components", "provenance"),
@@ -28,6 +28,7 @@ LAYERS = (
     ("rules", "capture", "sinks", "metrics", "outlet"),
     ("pump", "replay", "blackbox", "serving"),
     ("autopsy",),
+    ("incidents",),
     ("watch",),
     ("callback",),
     ("preflight",),
