@@ -56,6 +56,12 @@ _CATALOGUE = (
             "run experiment model backend optimizer host",
             "What is known about a run; experiment is the name of the run.",
         ),
+        (
+            "run_end_info",
+            "run reason",
+            "Why a run has ended: nonfinite, the name of an exception, or "
+            "nothing where it is finished.",
+        ),
     ),
     *_rows(
         "gauge",
@@ -70,7 +76,7 @@ _CATALOGUE = (
             "run_health",
             "run health",
             "1 for the health that the service sees: a lost run has not kept "
-            "its promised sign of life.",
+            "its promised sign of life, a stalled one hangs in a step.",
         ),
         ("run_start_timestamp_seconds", "run", "Unix time of the run's start."),
         (
@@ -112,6 +118,11 @@ _CATALOGUE = (
             "Robust spread (1.4826 MAD) of the finite losses among the last "
             "256 steps.",
         ),
+        (
+            "event_queue_length",
+            "run sink",
+            "Records that wait in the queue of a sink.",
+        ),
         ("variables", "run", "Variables of the model."),
         (
             "variables_exported",
@@ -142,6 +153,16 @@ _CATALOGUE = (
             "Run directories that could not be read, counted at every scan.",
         ),
         ("steps_total", "run rank", "Training steps that have been read."),
+        (
+            "trained_examples_total",
+            "run",
+            "Examples that were trained on.",
+        ),
+        (
+            "batch_wait_seconds_total",
+            "run rank",
+            "Time that steps have waited for their batches.",
+        ),
         (
             "nonfinite_events_total",
             "run source kind",

@@ -8,9 +8,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from gradwatch.exposition import clean
-from gradwatch.metrics import Snapshot
+from gradwatch.runstate import Snapshot
 from gradwatch.service.runs import health
+from gradwatch.sheets import clean
 
 __all__ = ["row", "table"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -30,7 +31,13 @@ from gradwatch.series import Distribution, History, Newest
 from gradwatch.signals import Slot
 from gradwatch.tally import Tally
 
-__all__ = ["VERSION", "RunState"]
+__all__ = ["ENDED", "VERSION", "RunState", "Snapshot"]
+
+Snapshot = Mapping[str, Any]
+"""Plain data as `RunState.snapshot` returns it."""
+
+ENDED: tuple[Phase, ...] = ("finished", "failed", "interrupted")
+"""The phases in which the trainer has said that a run is over."""
 
 VERSION = 1
 """Of the snapshot's format. Readers refuse a higher one."""
@@ -40,7 +47,6 @@ _TRACED = 50  # variables with a history
 _SLOTS = 4000  # newest values kept; more would pass 1 MB of state.json
 _FINDINGS = 50
 _SUBJECTS = 100  # label sets of finding_last_timestamp_seconds
-_ENDED: tuple[Phase, ...] = ("finished", "failed", "interrupted")
 
 
 class RunState:
@@ -162,15 +168,19 @@ class RunState:
             return {
                 "version": VERSION,
                 "run": asdict(self._run),
+                "rank": "0",
                 "model": self._anatomy.model,
                 "optimizer": self._anatomy.optimizer.get("class_name", ""),
                 "variables": len(self._anatomy.variables),
                 "phase": beat.phase,
                 "reason": beat.reason,
-                "end": beat.time if beat.phase in _ENDED else 0.0,
+                "end": beat.time if beat.phase in ENDED else 0.0,
                 "heartbeat": beat.time,
                 "next_beat": beat.next,
                 "executions": beat.executions,
+                "step_began": beat.step_began,
+                "compiling": beat.compiling,
+                "queued": dict(beat.queued),
                 "dropped": dict(beat.dropped),
                 "errors": dict(beat.errors),
                 "epoch": self._epoch.epoch if self._epoch else -1,

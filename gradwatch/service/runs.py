@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gradwatch.metrics import Snapshot
-from gradwatch.runstate import VERSION
+from gradwatch.runstate import VERSION, Snapshot
 from gradwatch.service.shape import is_snapshot
 
 __all__ = [
