@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from gradwatch.runstate import Snapshot
-from gradwatch.service.runs import health
-from gradwatch.sheets import clean
-
-__all__ = ["row", "table"]
+__all__ = ["table"]
 
 
-def row(snapshot: Snapshot, now: float) -> dict[str, Any]:
-    """Returns what `status` says about one run; `None` = not measured."""
-    newest = {(s, subject): v for s, subject, v in snapshot["values"]}
-    loss, norm = newest.get(("loss", "")), newest.get(("gradient_norm", ""))
-    lost = health(snapshot, now) == "lost"
-    return {
-        "run": snapshot["run"]["id"],
-        "state": "lost" if lost else snapshot["phase"],
-        "reason": clean(snapshot["reason"]),
-        "steps": snapshot["steps"],
-        "planned_steps": snapshot["planned_steps"],
-        "loss": None if loss is None else float(loss),
-        "gradient_norm": None if norm is None else float(norm),
-        "findings": sum(n for *_, n in snapshot["counters"]["findings"]),
-        "beat_age_seconds": now - float(snapshot["heartbeat"]),
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Returns what `row` has found as a table for a terminal."""
+def table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Returns what `service.rows` tells as a table for a terminal."""
     listed = Table(box=None, pad_edge=False)
     listed.add_column("run", overflow="fold")
     for name in ("state", "step", "loss", "gradient norm", "findings", "beat"):
@@ -46,6 +24,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     state, reason = row["state"], row["reason"]
+    if row["health"] != "ok":
+        state, reason = row["health"], ""
     planned = row["planned_steps"]
     return [
         row["run"],
@@ -53,7 +33,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['steps']}/{planned}" if planned else str(row["steps"]),
         _number(row["loss"]),
         _number(row["gradient_norm"]),
-        str(row["findings"]),
+        str(sum(row["findings"].values())),
         _age(row["beat_age_seconds"]),
     ]
 

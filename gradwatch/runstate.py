@@ -64,6 +64,7 @@ class RunState:
         self._anatomy = Anatomy()
         self._schema = Schema()
         self._beat = Beat(run.start, "starting", 0, 0.0)
+        self._phase_since = run.start
         self._epoch: Epoch | None = None
         self._newest = Newest(Schema(), ())
         self._traced: list[int] = []
@@ -131,6 +132,8 @@ class RunState:
             elif isinstance(record, Epoch):
                 self._epoch = record
             else:
+                if record.phase != self._beat.phase:
+                    self._phase_since = record.time
                 self._beat = record
                 self._stepping &= record.phase == "running"
 
@@ -173,6 +176,7 @@ class RunState:
                 "optimizer": self._anatomy.optimizer.get("class_name", ""),
                 "variables": len(self._anatomy.variables),
                 "phase": beat.phase,
+                "phase_since": self._phase_since,
                 "reason": beat.reason,
                 "end": beat.time if beat.phase in ENDED else 0.0,
                 "heartbeat": beat.time,
