@@ -233,18 +233,24 @@ def autopsy(
 ) -> None:
     """Replay the bad steps of a run: which operation, in which line.
 
-    Writes autopsy.md and autopsy.json into each black box.
+    Writes autopsy.md and autopsy.json into each black box, and the headlines
+    into state.json.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     build = _resolved("--model", model)
     from gradwatch.autopsy.boxes import examine_all
     from gradwatch.errors import GradWatchError
+    from gradwatch.sinks.state import add_autopsies
     from gradwatch.strict_json import dumps
 
     try:
+        headlines = []
         for _, found in examine_all(run_dir, build):
             report = dumps(found.to_dict()) if as_json else found.to_markdown()
             typer.echo(report)
+            told = {"step": found.step, "verdict": found.verdict}
+            headlines.append({**told, "headline": found.headline()})
+        add_autopsies(run_dir, headlines)
     except (GradWatchError, OSError) as error:
         raise _failed(str(error)) from None
 

@@ -8,6 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from gradwatch.service.words import age
+
 __all__ = ["table"]
 
 
@@ -34,17 +36,9 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         _number(row["loss"]),
         _number(row["gradient_norm"]),
         str(sum(row["findings"].values())),
-        _age(row["beat_age_seconds"]),
+        age(row["beat_age_seconds"]),
     ]
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _age(seconds: float) -> str:
-    """Returns how long ago, in the largest unit that fits."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{max(seconds, 0.0):.0f} s ago"

@@ -20,10 +20,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from gradwatch.service.api import Api
 from gradwatch.service.options import Options
+from gradwatch.service.pages import STATIC, Pages
 from gradwatch.service.patience import Impatient
 from gradwatch.service.runs import Runs
 from gradwatch.service.scanner import Scanner
@@ -40,6 +42,36 @@ def create_app(runs: Runs, options: Options | None = None) -> Starlette:
     options = options or Options()
     scanner = Scanner(runs)
     api = Api(runs, scanner, options)
+    pages = Pages(runs, scanner, options)
+
+    @contextlib.asynccontextmanager
+    async def scanning(app: Starlette) -> AsyncIterator[None]:
+        scanner.start()
+        yield
+        scanner.stop()
+
+    app = Starlette(
+        routes=[
+            Route("/metrics", Scrape(runs, scanner, options).answer),
+            *_probes(runs, scanner),
+            Route("/api/runs", api.runs),
+            Route("/api/runs/{run}", api.run),
+            Route("/", pages.fleet),
+            Route("/runs/{run}", pages.run),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[
+            Middleware(Guard, options.credentials, options.local),
+            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
+        ],
+        lifespan=scanning,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _probes(runs: Runs, scanner: Scanner) -> list[Route]:
+    """Whether the service is alive, and whether it can read its folders."""
 
     async def healthy(request: Request) -> Response:
         if scanner.stuck:
@@ -54,28 +86,7 @@ def create_app(runs: Runs, options: Options | None = None) -> Starlette:
             return PlainTextResponse("gradwatch is ready.\n")
         return PlainTextResponse("A logdir does not exist (yet).\n", 503)
 
-    @contextlib.asynccontextmanager
-    async def scanning(app: Starlette) -> AsyncIterator[None]:
-        scanner.start()
-        yield
-        scanner.stop()
-
-    app = Starlette(
-        routes=[
-            Route("/metrics", Scrape(runs, scanner, options).answer),
-            Route("/-/healthy", healthy),
-            Route("/-/ready", ready),
-            Route("/api/runs", api.runs),
-            Route("/api/runs/{run}", api.run),
-        ],
-        middleware=[
-            Middleware(Guard, options.credentials, options.local),
-            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
-        ],
-        lifespan=scanning,
-    )
-    app.router.redirect_slashes = False
-    return app
+    return [Route("/-/healthy", healthy), Route("/-/ready", ready)]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -107,6 +118,7 @@ def create_server(app: Starlette, **tls: Any) -> uvicorn.Server:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=2,
         **tls,

@@ -17,7 +17,7 @@ from gradwatch.service.health import STALLED_AFTER, health
 from gradwatch.service.runs import Seen
 from gradwatch.sheets import clean
 
-__all__ = ["DETAILS", "FIELDS", "details", "row", "rows"]
+__all__ = ["DETAILS", "FIELDS", "chief", "details", "row", "rows"]
 
 FIELDS: Mapping[str, str] = {
     "run": "id of the run, the name of its directory",
@@ -92,8 +92,8 @@ def row(
     ranks: Sequence[Seen], clock: float, stalled_after: float = STALLED_AFTER
 ) -> dict[str, Any]:
     """Returns the fields of `FIELDS`; those of a run whose ranks are given."""
-    chief = _chief(ranks)
-    snapshot, now = chief.snapshot, chief.now(clock)
+    first = chief(ranks)
+    snapshot, now = first.snapshot, first.now(clock)
     run = snapshot["run"]
     healths = [health(s.snapshot, s.now(clock), stalled_after) for s in ranks]
     worst = max(healths, key=("ok", "stalled", "lost").index)
@@ -102,7 +102,7 @@ def row(
         "run": run["id"],
         "name": clean(run["name"]),
         "labels": run.get("labels", {}),
-        "place": clean(chief.place),
+        "place": clean(first.place),
         "host": clean(run["host"]),
         "model": clean(snapshot["model"]),
         "optimizer": clean(snapshot["optimizer"]),
@@ -142,7 +142,7 @@ def details(
     ranks: Sequence[Seen], clock: float, stalled_after: float = STALLED_AFTER
 ) -> dict[str, Any]:
     """Returns the fields of `FIELDS` and `DETAILS`."""
-    snapshot = _chief(ranks).snapshot
+    snapshot = chief(ranks).snapshot
     newest = {
         signal: v for signal, subject, v in snapshot["values"] if not subject
     }
@@ -170,8 +170,8 @@ def _newest(snapshot: Snapshot) -> dict[str, Any]:
     return {s: v for s, subject, v in snapshot["values"] if not subject}
 
 
-def _chief(ranks: Sequence[Seen]) -> Seen:
-    """The rank that speaks for the run, any if it is not there."""
+def chief(ranks: Sequence[Seen]) -> Seen:
+    """Returns the rank that speaks for a run, any if it is not there."""
     chiefs = [s for s in ranks if s.snapshot.get("rank", CHIEF) == CHIEF]
     return (chiefs or list(ranks))[0]
 

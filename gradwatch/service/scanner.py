@@ -37,11 +37,13 @@ class View(NamedTuple):
     Attributes:
         seen: the runs, the newest first.
         errors: reason -> run directories not read so far.
+        problems: the same, of this look alone.
         ended: when the look had ended, `time.monotonic()`.
     """
 
     seen: Sequence[Seen] = ()
     errors: Mapping[str, int] = {}
+    problems: Mapping[str, int] = {}
     ended: float = 0.0
 
 
@@ -114,10 +116,14 @@ class Scanner:
 
     def _look(self) -> None:
         seen = self._runs.look()
-        errors = self._runs.errors()
+        errors, before = self._runs.errors(), self.last.errors
+        new = {
+            reason: n - before.get(reason, 0) for reason, n in errors.items()
+        }
+        problems = {reason: n for reason, n in new.items() if n}
         self._alive = time.monotonic()
         with self._lock:
-            self.last = View(seen, errors, self._alive)
+            self.last = View(seen, errors, problems, self._alive)
             waiting, self._waiting = self._waiting, []
         for loop, done in waiting:
             # Who asked may have left, and its loop may be closed.
