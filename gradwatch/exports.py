@@ -14,7 +14,7 @@ from typing import Any, get_args
 from gradwatch.families import Family, generic_scope, signal_family
 from gradwatch.records import Phase
 from gradwatch.runstate import ENDED, Snapshot
-from gradwatch.sheets import Sheet, unique_labels
+from gradwatch.sheets import Row, Sheet, clean, unique_labels
 from gradwatch.signals import SIGNALS
 
 __all__ = ["CHIEF", "MAX_SUBJECTS", "exports"]
@@ -53,6 +53,8 @@ def exports(
     if snapshot.get("rank", CHIEF) == CHIEF:
         _add_run(always, snapshot)
         _add_subjects(subjects, snapshot)
+    always.close()
+    subjects.close()
     return always, subjects
 
 
@@ -127,22 +129,22 @@ def _add_counters(sheet: Sheet, run: str, counters: Mapping[str, Any]) -> None:
 
 def _add_subjects(sheet: Sheet, snapshot: Snapshot) -> None:
     """Adds what has a variable, layer, component or metric as label."""
-    run = snapshot["run"]["id"]
-    labels = _subject_labels(snapshot)
+    run = clean(snapshot["run"]["id"])
+    signals = {signal for signal, *_ in snapshot["values"]}
+    kinds = {signal: _subject_kind(signal) for signal in signals}
+    labels = _subject_labels(snapshot, kinds)
+    names = {s: signal_family(s) for s, kind in kinds.items() if kind}
     for signal, subject, value in snapshot["values"]:
-        kind = _subject_kind(signal)
-        if signal not in SIGNALS:
-            sheet.dropped["unknown"] += 1
-        elif kind and subject not in labels[kind]:
+        kind = kinds[signal]
+        if kind is None:
+            sheet.dropped["unknown"] += signal not in SIGNALS
+        elif (label := labels[kind].get(subject)) is None:
             sheet.dropped["subjects"] += 1
         elif kind == "metric":
-            split = _METRICS[signal]
-            sheet.add(
-                "metric_value", (run, split, labels[kind][subject]), value
-            )
-        elif kind:
-            name = signal_family(signal)
-            sheet.add(name, (run, labels[kind][subject]), value)
+            told = (run, _METRICS[signal], label)
+            sheet.keep(Row("metric_value", told, float(value)))
+        else:
+            sheet.keep(Row(names[signal], (run, label), float(value)))
     sheet.add("variables_exported", (run,), len(labels["variable"]))
     _add_variable_events(sheet, run, snapshot, labels["variable"])
 
@@ -153,11 +155,13 @@ def _subject_kind(signal: str) -> str | None:
     return kind if kind in MAX_SUBJECTS else None
 
 
-def _subject_labels(snapshot: Snapshot) -> dict[str, dict[str, str]]:
+def _subject_labels(
+    snapshot: Snapshot, kinds: Mapping[str, str | None]
+) -> dict[str, dict[str, str]]:
     """Returns kind -> subject -> label value, chosen in the Schema's order."""
     subjects: dict[str, list[str]] = {kind: [] for kind in MAX_SUBJECTS}
     for signal, subject, _ in snapshot["values"]:
-        if kind := _subject_kind(signal):
+        if kind := kinds[signal]:
             subjects[kind].append(subject)
     events = snapshot["counters"]["variable_nonfinite"]
     subjects["variable"] += [path for path, _ in events]
@@ -175,5 +179,6 @@ def _add_variable_events(
     for path, count in snapshot["counters"]["variable_nonfinite"]:
         label = labels.get(path, _OTHER)
         events[label] = events.get(label, 0) + count
+    name = "variable_nonfinite_events_total"
     for label, count in events.items():
-        sheet.add("variable_nonfinite_events_total", (run, label), count)
+        sheet.keep(Row(name, (run, label), float(count)))

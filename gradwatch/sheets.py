@@ -100,7 +100,7 @@ class Sheet:
         self.series = 0
         self.dropped: Counter[str] = Counter()
         self._catalogue = catalogue
-        self._seen: set[tuple[str, ...]] = set()
+        self._seen: set[tuple[str, tuple[str, ...]]] = set()
 
     def add(self, name: str, labels: Sequence[object], value: object) -> None:
         """Adds one sample.
@@ -139,13 +139,17 @@ class Sheet:
 
     def keep(self, row: Row) -> None:
         """Adds a row, if its label set is not there yet."""
-        key = (row.family, *row.labels)
+        key = row[:2]
         if key in self._seen:
             self.dropped["collision"] += row.series
             return
         self._seen.add(key)
         self.rows.append(row)
         self.series += row.series
+
+    def close(self) -> None:
+        """Frees what only `keep` needs: nothing is to be added any more."""
+        self._seen.clear()
 
     @cached_property
     def lines(self) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -63,6 +64,9 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     say(f"Serving http{'s' * bool(files)}://{shown}:{real}/")
     app = create_app(Runs(logdirs), options)
+    # A look at many runs makes a million objects and no cycles: looking for
+    # some after every 700 would take longer than the look.
+    gc.set_threshold(50_000, 20, 50)
     create_server(app, **files).run(sockets=[listening])
 
 

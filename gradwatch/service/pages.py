@@ -153,13 +153,20 @@ def _group(run: Mapping[str, Any], current: bool) -> str:
     return "ended" if run["state"] in ENDED else "active"
 
 
-def _history(seen: Seen) -> tuple[Sequence[int], dict[str, dict[str, Any]]]:
-    """Steps, and signal -> subject -> values."""
-    history = seen.snapshot.get("history", {"steps": [], "series": []})
-    series: dict[str, dict[str, Any]] = {}
+def _history(
+    seen: Seen,
+) -> tuple[list[int], dict[str, dict[str, list[float]]]]:
+    """Steps, and signal -> subject -> values; the newest ones are the last."""
+    snapshot = seen.snapshot
+    history = snapshot.get("history", {"steps": [], "series": []})
+    steps, last = list(history["steps"]), snapshot["steps"] - 1
+    more = bool(steps) and last > steps[-1]
+    newest = {(s, subject): v for s, subject, v in snapshot["values"]}
+    series: dict[str, dict[str, list[float]]] = {}
     for signal, subject, values in history["series"]:
-        series.setdefault(signal, {})[subject] = values
-    return history["steps"], series
+        ends = [float(newest.get((signal, subject), "NaN"))] if more else []
+        series.setdefault(signal, {})[subject] = [*values, *ends]
+    return steps + [last] * more, series
 
 
 def _bad(seen: Seen) -> list[int]:

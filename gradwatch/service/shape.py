@@ -136,6 +136,7 @@ def decode(content: bytes) -> Snapshot:
         snapshot = _snapshot.decode(content)
         for name in ("step_duration", "step_gradient_norm"):
             _check(snapshot[name])
+        _share(snapshot)
         if "history" in snapshot:
             _compact(snapshot["history"])
     except msgspec.ValidationError as error:
@@ -152,6 +153,15 @@ def _check(distribution: _Distribution) -> None:
     ascend = all(a < b for a, b in pairwise(edges))
     if len(counts) != len(edges) + 1 or not ascend:
         raise ValueError("shape")
+
+
+def _share(snapshot: _Snapshot) -> None:
+    """Keeps each name once: a run has many values of few subjects."""
+    same: dict[str, str] = {}
+    snapshot["values"] = [
+        (same.setdefault(s, s), same.setdefault(subject, subject), value)
+        for s, subject, value in snapshot["values"]
+    ]
 
 
 def _compact(history: _History) -> None:
