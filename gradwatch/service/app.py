@@ -8,7 +8,6 @@ trainer's side.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
@@ -28,7 +27,7 @@ from gradwatch.service.options import Options
 from gradwatch.service.pages import STATIC, Pages
 from gradwatch.service.patience import Impatient
 from gradwatch.service.runs import Runs
-from gradwatch.service.scanner import Scanner
+from gradwatch.service.scanner import Scanner, Stuck
 from gradwatch.service.scrape import Scrape
 from gradwatch.service.security import Guard
 
@@ -53,7 +52,7 @@ def create_app(runs: Runs, options: Options | None = None) -> Starlette:
     app = Starlette(
         routes=[
             Route("/metrics", Scrape(runs, scanner, options).answer),
-            *_probes(runs, scanner),
+            *_probes(scanner),
             Route("/api/runs", api.runs),
             Route("/api/runs/{run}", api.run),
             Route("/", pages.fleet),
@@ -70,7 +69,7 @@ def create_app(runs: Runs, options: Options | None = None) -> Starlette:
     return app
 
 
-def _probes(runs: Runs, scanner: Scanner) -> list[Route]:
+def _probes(scanner: Scanner) -> list[Route]:
     """Whether the service is alive, and whether it can read its folders."""
 
     async def healthy(request: Request) -> Response:
@@ -79,12 +78,13 @@ def _probes(runs: Runs, scanner: Scanner) -> list[Route]:
         return PlainTextResponse("gradwatch is healthy.\n")
 
     async def ready(request: Request) -> Response:
-        if scanner.stuck or not scanner.last.ended:
+        try:
+            view = await scanner.view()
+        except Stuck:
             return PlainTextResponse("The runs have not been read.\n", 503)
-        there = [await asyncio.to_thread(r.is_dir) for r in runs.roots]
-        if all(there):
-            return PlainTextResponse("gradwatch is ready.\n")
-        return PlainTextResponse("A logdir does not exist (yet).\n", 503)
+        if "missing" in view.problems:
+            return PlainTextResponse("A logdir does not exist (yet).\n", 503)
+        return PlainTextResponse("gradwatch is ready.\n")
 
     return [Route("/-/healthy", healthy), Route("/-/ready", ready)]
 

@@ -96,12 +96,15 @@ class Scanner:
             return self.last
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
+        waits = loop, done
         with self._lock:
-            self._waiting.append((loop, done))
+            self._waiting.append(waits)
         self._asked.set()
         try:
             await asyncio.wait_for(done, _PATIENCE)
         except TimeoutError:
+            with self._lock, contextlib.suppress(ValueError):
+                self._waiting.remove(waits)
             raise Stuck from None
         return self.last
 
