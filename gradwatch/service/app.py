@@ -33,7 +33,7 @@ from gradwatch.service.security import Guard
 
 __all__ = ["create_app", "create_server", "listen"]
 
-_CONNECTIONS = 1024  # at once; a loopback default has few
+_CONNECTIONS = 2048  # at once; more are told to come again
 
 
 def create_app(runs: Runs, options: Options | None = None) -> Starlette:

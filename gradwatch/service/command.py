@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from gradwatch.service.runs import Runs
 from gradwatch.service.security import is_loopback, read_credentials
 
 __all__ = ["serve"]
+
+_FILES = 8192  # open at once; many systems allow 1024 if nobody asks
 
 
 def serve(
@@ -64,10 +67,18 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     say(f"Serving http{'s' * bool(files)}://{shown}:{real}/")
     app = create_app(Runs(logdirs), options)
+    _allow_files()
     # A look at many runs makes a million objects and no cycles: looking for
     # some after every 700 would take longer than the look.
     gc.set_threshold(50_000, 20, 50)
     create_server(app, **files).run(sockets=[listening])
+
+
+def _allow_files() -> None:
+    """Lets the process open more files than connections can take from it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _warn(
