@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -157,19 +157,30 @@ class Sheet:
 
         Read when nothing is to be added any more.
         """
-        texts: dict[str, list[str]] = {}
+        rows: dict[str, list[Row]] = {}
         for row in self.rows:
-            family = self._catalogue[row.family]
-            texts.setdefault(row.family, []).append(_lines(family, row))
-        return {name: "".join(lines) for name, lines in texts.items()}
+            rows.setdefault(row.family, []).append(row)
+        return {
+            name: "".join(_lines(self._catalogue[name], of_family))
+            for name, of_family in rows.items()
+        }
 
 
-def _lines(family: Family, row: Row) -> str:
-    """Returns what both text formats say of a row, word for word."""
+def _lines(family: Family, rows: Iterable[Row]) -> Iterator[str]:
+    """Yields what both text formats say of rows, word for word."""
+    order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
+    named = ",".join(f'{family.labels[i]}="%s"' for i in order)
+    line = f"{family.name}{{{named}}} %s\n" if named else f"{family.name} %s\n"
+    for row in rows:
+        values = [_escaped(row.labels[i]) for i in order]
+        if row.buckets:
+            yield _histogram(family, row)
+        else:
+            yield line % (*values, _number(row.value))
+
+
+def _histogram(family: Family, row: Row) -> str:
     labels = dict(zip(family.labels, map(_escaped, row.labels)))
-    if not row.buckets:
-        value = _number(row.value)
-        return f"{family.name}{_braced(labels)} {value}\n"
     return "".join(
         f"{family.name}{suffix}{_braced({**labels, **more})} {_number(value)}\n"
         for suffix, more, value in (
@@ -186,6 +197,4 @@ def _escaped(value: str) -> str:
 
 
 def _braced(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
     return "{" + ",".join(f'{n}="{labels[n]}"' for n in sorted(labels)) + "}"

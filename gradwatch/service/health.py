@@ -50,6 +50,8 @@ def health(
         return "lost"
     if snapshot["phase"] == "evaluating":
         return "ok"
+    # What is told is as old as the last sign of life, and nobody knows more.
+    now = float(snapshot["heartbeat"])
     began = float(snapshot.get("step_began", 0.0))
     if began and not snapshot.get("compiling", False):
         took = float(snapshot["step_duration"]["sum"])

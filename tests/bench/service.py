@@ -85,13 +85,15 @@ def _measured(
                 "variables": variables,
                 "size": size / runs,
                 "first": [_took(url, "metrics")],
-                **{k: [] for k in ("changed", "kept", "cached", "page")},
+                **{k: [] for k in ("changed", "cpu", "kept", "cached", "page")},
             }
             for turn in range(rounds):
                 print(f"{runs} x {variables}, turn {turn + 1}", file=sys.stderr)
                 _write(logdir, states)
                 _forget()
+                before = _cpu(process.pid)
                 found["changed"].append(_took(url, "metrics"))
+                found["cpu"].append(1000 * (_cpu(process.pid) - before))
                 found["cached"].append(_took(url, "metrics"))
                 _forget()
                 found["kept"].append(_took(url, "metrics"))
@@ -120,7 +122,8 @@ def report(results: list[dict[str, Any]]) -> Report:
             )
             if median > target:
                 misses.append(f"{cells[0]} {name}: {median:.3g}, not {target}")
-        cells += [f"{found['peak'][0]:.3g}", str(found["series"])]
+        cpu = f"{np.median(found['cpu']):.3g}"
+        cells += [cpu, f"{found['peak'][0]:.3g}", str(found["series"])]
         rows.append(cells)
         if found["series"] > MAX_SERIES:
             misses.append(f"{cells[0]}: {found['series']} series")
@@ -129,6 +132,7 @@ def report(results: list[dict[str, Any]]) -> Report:
         "runs x variables",
         *units,
         "idle, % of a core",
+        "CPU of changed, ms",
         "peak, MB",
         "series",
     ]
@@ -174,7 +178,8 @@ def _service(logdir: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     )
     try:
         assert process.stdout
-        yield process.stdout.readline().split()[-1], process
+        with process.stdout as stdout:
+            yield stdout.readline().split()[-1], process
     finally:
         process.terminate()
         process.wait(10)

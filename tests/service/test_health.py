@@ -73,6 +73,14 @@ def test_stalled_in_a_step(
     assert health({**snapshot, "step_duration": durations}, now) == expected
 
 
+def test_the_time_since_a_beat_is_no_step(new_state: NewState) -> None:
+    """What a beat told of a step counts at the beat, not until the next."""
+    running = told(new_state)
+    began = {"step_began": running["heartbeat"] - 1.0}
+    late = running["heartbeat"] + 40.0
+    assert health({**running, **began}, late, stalled_after=5.0) == "ok"
+
+
 def test_a_long_evaluation_is_no_stall_afterwards(new_state: NewState) -> None:
     """After it, the hour of what is no step begins anew."""
     running = told(new_state, step_began=0.0)
