@@ -44,6 +44,7 @@ VERSION = 1
 
 _WINDOW = 256  # steps over which loss_window_mean and _noise are taken
 _TRACED = 50  # variables with a history
+_PARTS = 16  # components of the loss with one
 _SLOTS = 4000  # newest values kept; more would pass 1 MB of state.json
 _FINDINGS = 50
 _SUBJECTS = 100  # label sets of finding_last_timestamp_seconds
@@ -113,7 +114,8 @@ class RunState:
             if not (slot.subject or rare[i])
         ]
         largest = [i for i in order if i in norms][:_TRACED]
-        self._traced = run + sorted(largest)
+        parts = list(schema.columns("loss_component").values())[:_PARTS]
+        self._traced = run + parts + sorted(largest)
         self._newest = Newest(schema, sorted(order[:_SLOTS]))
         self._history = History()
 

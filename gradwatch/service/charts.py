@@ -15,7 +15,7 @@ __all__ = ["Chart", "Line", "Strip", "chart", "strips"]
 
 _SHADES = 9
 _POINTS = 60  # of a small chart
-_LOG = 50.0  # ratio of the largest to the smallest, from which the axis is log
+_LOG = 10.0  # ratio of the largest to the smallest, from which the axis is log
 
 
 class Line(NamedTuple):
@@ -102,7 +102,8 @@ def chart(
         return None
     stride = -(-len(steps) // _POINTS) if small else 1
     shown = range(len(steps) - 1, -1, -stride)[::-1]
-    values = [v for row in series.values() for v in row if math.isfinite(v)]
+    drawn = [row[i] for row in series.values() for i in shown]
+    values = [v for v in drawn if math.isfinite(v)]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     log = low > 0 and high / low > _LOG
     end = max([steps[-1], *bad])
@@ -115,13 +116,7 @@ def chart(
         path = "".join(_line(part) for part in parts)
         area = "".join(_area(part, height) for part in parts)
         lines.append(Line(name, path, area, row[-1]))
-    holes = {
-        steps[i]
-        for row in series.values()
-        for i in range(len(steps))
-        if not math.isfinite(row[i])
-    }
-    at = sorted(s for s in {*holes, *bad} if s >= steps[0])
+    at = sorted({s for s in bad if s >= steps[0]} | _holes(steps, series))
     marks = "".join(
         f"M{width * (s - steps[0]) / span:.1f} 0V{height}" for s in at
     )
@@ -129,6 +124,18 @@ def chart(
     return Chart(
         width, height, lines, marks, low_end, high_end, log, steps[0], end
     )
+
+
+def _holes(
+    steps: Sequence[int], series: Mapping[str, Sequence[float]]
+) -> set[int]:
+    """Returns the steps at which a value is not finite."""
+    return {
+        step
+        for row in series.values()
+        for step, value in zip(steps, row)
+        if not math.isfinite(value)
+    }
 
 
 def _height(value: float, low: float, high: float, log: bool) -> float:

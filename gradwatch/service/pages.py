@@ -32,6 +32,7 @@ STATIC = Path(__file__).parent / "static"
 """Folder of the style sheet and the script."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_REFRESH = 5.0  # seconds
 _GROUPS = ("attention", "active", "ended", "earlier")
 
 
@@ -78,6 +79,7 @@ class Pages:
         }
         self._templates.filters |= words
         self._templates.globals |= {
+            "refresh": _REFRESH,
             "grafana": options.grafana.rstrip("/"),
             "tensorboard": options.tensorboard.rstrip("/"),
         }

@@ -3,8 +3,8 @@
 "use strict";
 
 (() => {
-  const every = 5000; // milliseconds
   const root = document.documentElement;
+  const every = 1000 * Number(root.dataset.refresh);
 
   const selected = () => {
     const selection = getSelection();
