@@ -103,7 +103,7 @@ def _add_values(sheet: Sheet, run: str, snapshot: Snapshot) -> None:
             sheet.add("loss", (run, _LOSSES[signal]), value)
         elif generic_scope(signal) == "run":
             sheet.add(signal_family(signal), (run,), value)
-    for name in ("mean", "noise"):
+    for name in ("mean", "noise", "first"):
         if name in snapshot["loss_window"]:
             value = snapshot["loss_window"][name]
             sheet.add(f"loss_window_{name}", (run, "train"), value)

@@ -71,6 +71,11 @@ _CATALOGUE = (
             "",
             "Time that collecting this page took.",
         ),
+        (
+            "logdir_available_bytes",
+            "logdir",
+            "Bytes that can still be written where the runs are.",
+        ),
         ("run_state", "run state", "1 for the state that the trainer told."),
         (
             "run_health",
@@ -117,6 +122,12 @@ _CATALOGUE = (
             "run split",
             "Robust spread (1.4826 MAD) of the finite losses among the last "
             "256 steps.",
+        ),
+        (
+            "loss_window_first",
+            "run split",
+            "Loss before anything was learned: the mean of the first two "
+            "finite losses, or the median of the first 16 if it is higher.",
         ),
         (
             "event_queue_length",

@@ -52,6 +52,8 @@ class RunCollector(Collector):
             directories so far. `None` where nothing is read.
         health: snapshot -> one of `HEALTHS`. `None` in the training process,
             which cannot tell that it was killed.
+        room: folder with run directories -> bytes that are free there. `None`
+            where nothing is read.
         max_series: series on one page; what is beyond is counted.
     """
 
@@ -61,11 +63,13 @@ class RunCollector(Collector):
         source_errors: Callable[[], Mapping[str, int]] | None = None,
         *,
         health: Callable[[Snapshot], str] | None = None,
+        room: Callable[[], Mapping[str, int]] | None = None,
         max_series: int = MAX_SERIES,
     ) -> None:
         self._snapshots = snapshots
         self._source_errors = source_errors
         self._health = health
+        self._room = room
         self._max_series = max_series
         self._catalogue = families()
         self._exported: _Found = {}
@@ -127,6 +131,9 @@ class RunCollector(Collector):
         if self._source_errors:
             for reason, count in self._source_errors().items():
                 sheet.add("source_errors_total", (reason,), count)
+        if self._room:
+            for folder, free in self._room().items():
+                sheet.add("logdir_available_bytes", (folder,), free)
         if self._health:
             worst: dict[str, int] = {}
             for (run, _), (snapshot, _) in found.items():

@@ -43,6 +43,7 @@ VERSION = 1
 """Of the snapshot's format. Readers refuse a higher one."""
 
 _WINDOW = 256  # steps over which loss_window_mean and _noise are taken
+_FIRST = 16  # steps that loss_window_first is taken from
 _TRACED = 50  # variables with a history
 _PARTS = 16  # components of the loss with one
 _SLOTS = 4000  # newest values kept; more would pass 1 MB of state.json
@@ -73,6 +74,7 @@ class RunState:
         self._last_step_time = 0.0
         self._stepping = False
         self._losses: deque[float] = deque(maxlen=_WINDOW)
+        self._first: list[float] = []
         self._findings: deque[Finding] = deque(maxlen=_FINDINGS)
         self._finding_counts: Counter[tuple[str, str]] = Counter()
         self._finding_times: dict[tuple[str, str, str], float] = {}
@@ -161,7 +163,9 @@ class RunState:
         column = self._schema.column
         if (loss := column("loss")) is not None:
             losses = block.values[:, loss]
-            self._losses.extend(losses[np.isfinite(losses)].tolist())
+            finite = losses[np.isfinite(losses)].tolist()
+            self._losses.extend(finite)
+            self._first += finite[: _FIRST - len(self._first)]
         if (norm := column("gradient_norm")) is not None:
             self._gradient_norm.add(block.values[:, norm])
         self._tally.add(self._schema, block)
@@ -227,18 +231,21 @@ class RunState:
         }
 
     def _loss_window(self) -> dict[str, float]:
-        """Mean and robust spread of the last finite losses.
+        """Mean and robust spread of the last finite losses, and the first one.
 
-        The spread is 1.4826 times the median absolute deviation, which is the
-        standard deviation if the losses are normal (Rousseeuw & Croux 1993).
+        The first is what `rules.progress` calls so. The spread is 1.4826 times
+        the median absolute deviation, which is the standard deviation if the
+        losses are normal (Rousseeuw & Croux 1993).
         """
         losses = np.asarray(self._losses, np.float64)
         if not len(losses):
             return {}
         spread = np.median(np.abs(losses - np.median(losses)))
+        first = np.asarray(self._first, np.float64)
         return {
             "mean": float(losses.mean()),
             "noise": float(1.4826 * spread),
+            "first": float(max(np.mean(first[:2]), np.median(first))),
         }
 
     def _plain_history(self) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def test_golden_page() -> None:
         small_run(xray=XRAY).snapshot(),
         source_errors=lambda: {"json": 2},
         health=lambda _: "ok",
+        room=lambda: {"runs": 4096},
     )
     changing = ("gradwatch_build_info{", "gradwatch_collect_duration_seconds ")
     lines = text.splitlines(keepends=True)

@@ -8,6 +8,7 @@ trainer's side.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -210,6 +211,15 @@ class Runs:
         """Returns reason -> run directories not read, summed over all looks."""
         with self._lock:
             return dict(self._errors)
+
+    def room(self) -> Mapping[str, int]:
+        """Returns root -> bytes that can still be written there."""
+        found = {}
+        for root in self.roots:
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(root)
+                found[str(root)] = disk.f_bavail * disk.f_frsize
+        return found
 
     def _add(self, seen: dict[tuple[str, str], Seen], file: _Found) -> None:
         if len(seen) == self._limit:

@@ -38,12 +38,14 @@ class View(NamedTuple):
         seen: the runs, the newest first.
         errors: reason -> run directories not read so far.
         problems: the same, of this look alone.
+        room: root -> bytes that can still be written there.
         ended: when the look had ended, `time.monotonic()`.
     """
 
     seen: Sequence[Seen] = ()
     errors: Mapping[str, int] = {}
     problems: Mapping[str, int] = {}
+    room: Mapping[str, int] = {}
     ended: float = 0.0
 
 
@@ -124,9 +126,10 @@ class Scanner:
             reason: n - before.get(reason, 0) for reason, n in errors.items()
         }
         problems = {reason: n for reason, n in new.items() if n}
+        room = self._runs.room()
         self._alive = time.monotonic()
         with self._lock:
-            self.last = View(seen, errors, problems, self._alive)
+            self.last = View(seen, errors, problems, room, self._alive)
             waiting, self._waiting = self._waiting, []
         for loop, done in waiting:
             # Who asked may have left, and its loop may be closed.

@@ -42,6 +42,7 @@ class Scrape:
             self._snapshots,
             lambda: self._view.errors,
             health=self._health,
+            room=lambda: self._view.room,
             max_series=options.max_series,
         )
         self._lock = asyncio.Lock()

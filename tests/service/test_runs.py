@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -287,3 +288,11 @@ def test_clocks_of_machines_may_differ(
     now[0] += 50
     (seen,) = runs.look()
     assert seen.now(now[0]) == seen.snapshot["heartbeat"] + 50
+
+
+def test_room_is_that_of_each_folder(tmp_path: Path) -> None:
+    """Bytes that are free, of the folders that are there."""
+    room = Runs([tmp_path, tmp_path / "later"]).room()
+    assert list(room) == [str(tmp_path)]
+    free = shutil.disk_usage(tmp_path).free
+    assert room[str(tmp_path)] == pytest.approx(free, abs=1 << 30)
