@@ -33,6 +33,17 @@ STATIC = Path(__file__).parent / "static"
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _REFRESH = 5.0  # seconds
+_PROBLEMS = {
+    "missing": "a --logdir that does not exist (yet)",
+    "unreadable": "the system refuses to read it",
+    "unsafe": "a link, or no plain file",
+    "size": "a state.json that is too large",
+    "json": "a state.json that is no strict JSON",
+    "version": "written by a newer gradwatch",
+    "shape": "a state.json that gradwatch has not written",
+    "duplicate": "a copy of another run",
+    "limit": "too many runs or folders",
+}
 _GROUPS = ("attention", "active", "ended", "earlier")
 
 
@@ -97,7 +108,7 @@ class Pages:
             "fleet.html",
             groups=groups,
             clock=clock,
-            problems=view.problems,
+            problems={_PROBLEMS[r]: n for r, n in view.problems.items()},
             roots=[str(root) for root in self._runs.roots],
             stuck=stuck,
         )

@@ -14,7 +14,8 @@ import pytest
 
 from gradwatch.runstate import RunState
 from gradwatch.service.options import Options
-from gradwatch.service.runs import Runs
+from gradwatch.service.pages import _PROBLEMS
+from gradwatch.service.runs import REASONS, Runs
 from gradwatch.strict_json import dumps
 from tests.service.test_app import ask
 
@@ -152,7 +153,7 @@ def test_fleet_says_what_needs_attention(
     assert said.startswith("(2) gradwatch")
     assert "2 need attention" in said
     assert "lost gone" not in said
-    assert "Not everything could be read: json (1)." in said
+    assert "could be read: a state.json that is no strict JSON." in said
     assert "NaN 1 bad step, last 9" in said
     assert "Earlier (1)" in said
 
@@ -166,6 +167,11 @@ def test_without_runs_the_page_says_what_to_do(
     assert str(tmp_path / "later") in found.text
     assert 'GradWatch("' in found.text
     assert "does not exist (yet)" in found.text
+
+
+def test_every_problem_has_words() -> None:
+    """No reason is told by its name alone."""
+    assert tuple(_PROBLEMS) == REASONS
 
 
 def test_a_run_has_links_to_other_tools(
