@@ -29,6 +29,31 @@ _Logdirs = Annotated[
     ),
 ]
 
+_Host = Annotated[str, typer.Option(help="Interface to listen on.")]
+_Port = Annotated[
+    int, typer.Option(min=0, max=65535, help="TCP port; 0 = a free one.")
+]
+_AuthFile = Annotated[
+    Path | None,
+    typer.Option(help="File with one `user:password` or token a line."),
+]
+_Certificate = Annotated[
+    Path | None, typer.Option(help="Certificate; serves HTTPS.")
+]
+_Key = Annotated[Path | None, typer.Option(help="Key of the certificate.")]
+_Retention = Annotated[
+    float, typer.Option(min=0, help="Seconds a run is exported after its end.")
+]
+_StalledAfter = Annotated[
+    float, typer.Option(min=1, help="Seconds of a step after which it hangs.")
+]
+_Grafana = Annotated[
+    str, typer.Option(help="Grafana to link to, with the dashboards.")
+]
+_TensorBoard = Annotated[
+    str, typer.Option(help="TensorBoard of the same logdir to link to.")
+]
+
 app = typer.Typer(
     name="gradwatch",
     help="Makes a long Keras run visible and says what goes wrong.",
@@ -94,42 +119,35 @@ def demo(
 @app.command()
 def serve(
     logdir: _Logdirs,
-    host: Annotated[
-        str, typer.Option(help="Interface to listen on.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="TCP port; 0 = a free one.")
-    ] = 9753,
+    host: _Host = "127.0.0.1",
+    port: _Port = 9753,
+    auth_file: _AuthFile = None,
+    ssl_certfile: _Certificate = None,
+    ssl_keyfile: _Key = None,
+    retention: _Retention = 900.0,
+    stalled_after: _StalledAfter = 300.0,
+    grafana_url: _Grafana = "",
+    tensorboard_url: _TensorBoard = "",
 ) -> None:
-    """Serve the metrics of all runs to Prometheus."""
+    """Serve all runs: a web page, an API, metrics for Prometheus."""
     try:
-        from gradwatch.service.app import (
-            create_app,
-            create_server,
-            is_loopback,
-            listen,
-        )
+        from gradwatch.service.command import serve as run
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    from gradwatch.service.runs import Runs
+    from gradwatch.errors import GradWatchError
+    from gradwatch.service.options import Options
 
-    for folder in logdir:
-        if not folder.is_dir():
-            typer.echo(f"`{folder}` does not exist yet; waiting.", err=True)
-    if not is_loopback(host):
-        message = f"Everybody who can reach {host} can read the metrics."
-        typer.echo(message, err=True)
+    options = Options(
+        retention=retention,
+        stalled_after=stalled_after,
+        grafana=grafana_url,
+        tensorboard=tensorboard_url,
+    )
+    files = {"ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
     try:
-        listening = listen(host, port)
-    except OSError as error:
-        raise _failed(
-            f"`--host {host} --port {port}`: cannot listen there "
-            f"({error.strerror}). Choose another port; 0 takes a free one."
-        ) from None
-    real = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    typer.echo(f"Serving http://{shown}:{real}/metrics")
-    create_server(create_app(Runs(logdir))).run(sockets=[listening])
+        run(logdir, host, port, options, auth_file, files, typer.echo)
+    except GradWatchError as error:
+        raise _failed(str(error)) from None
 
 
 @app.command()
@@ -140,7 +158,8 @@ def status(
     ] = False,
 ) -> None:
     """List the runs: state, progress, loss, findings, last sign of life."""
-    from gradwatch.listing import row, table
+    from gradwatch.listing import table
+    from gradwatch.service.rows import rows as told
     from gradwatch.service.runs import Runs
     from gradwatch.strict_json import dumps
 
@@ -150,8 +169,7 @@ def status(
                 f"`--logdir`: Expected an existing folder. Received: {folder}."
             )
     runs = Runs(logdir)
-    now = time.time()
-    rows = [row(snapshot, now) for snapshot in runs.scan()]
+    rows = told(runs.look(), time.time())
     for reason, count in runs.errors().items():
         if count:
             typer.echo(f"Not read ({reason}): {count}", err=True)
@@ -215,18 +233,24 @@ def autopsy(
 ) -> None:
     """Replay the bad steps of a run: which operation, in which line.
 
-    Writes autopsy.md and autopsy.json into each black box.
+    Writes autopsy.md and autopsy.json into each black box, and the headlines
+    into state.json.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     build = _resolved("--model", model)
     from gradwatch.autopsy.boxes import examine_all
     from gradwatch.errors import GradWatchError
+    from gradwatch.sinks.state import add_autopsies
     from gradwatch.strict_json import dumps
 
     try:
+        headlines = []
         for _, found in examine_all(run_dir, build):
             report = dumps(found.to_dict()) if as_json else found.to_markdown()
             typer.echo(report)
+            told = {"step": found.step, "verdict": found.verdict}
+            headlines.append({**told, "headline": found.headline()})
+        add_autopsies(run_dir, headlines)
     except (GradWatchError, OSError) as error:
         raise _failed(str(error)) from None
 
@@ -256,7 +280,8 @@ def _failed(message: str) -> typer.Exit:
 
 def _missing(error: ModuleNotFoundError) -> Exception:
     """Returns what to raise when the web server's packages are not there."""
-    if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
+    needed = ("starlette", "uvicorn", "jinja2")
+    if (error.name or "").partition(".")[0] not in needed:
         return error
     return _failed(
         f"`gradwatch serve` needs {error.name}, which is not installed. "

@@ -1,18 +1,14 @@
-"""A page of Prometheus families that is filled once and then read.
+"""A page of Prometheus families, put together from sheets.
 
-Guarantees: no series twice, no label value that could break a scrape, no
-counter that is not finite, never more series than allowed; whatever is left
-out is counted. Must not import keras, tensorflow, the trainer's side or the
-service.
+Guarantees: every family once, in the catalogue's order, and never more series
+than allowed; whatever is left out is counted. Must not import keras,
+tensorflow, the trainer's side or the service.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -21,20 +17,12 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.registry import Collector
 
 from gradwatch.families import Family, Kind
+from gradwatch.sheets import Row, Sheet
 
-__all__ = [
-    "DROP_REASONS",
-    "LABEL_LENGTH",
-    "Page",
-    "clean",
-    "empty_family",
-    "unique_labels",
-]
-
-LABEL_LENGTH = 200
-"""Characters that a label value may have."""
+__all__ = ["DROP_REASONS", "Page", "empty_family"]
 
 DROP_REASONS = ("subjects", "series", "collision", "nonfinite", "unknown")
 """Why a series is missing: too many subjects of one kind in its run, too many
@@ -42,46 +30,15 @@ series on the page, its label set was taken, a counter that is not finite, a
 signal that this version does not know."""
 
 
-def clean(value: object) -> str:
-    """Returns a label value: no unprintable characters, at most 200 long.
-
-    Control characters would pass raw, and a lone surrogate cannot be encoded:
-    one variable's name would make the whole scrape fail.
-    """
-    text = str(value)
-    if not text.isprintable():
-        text = "".join(c for c in text if c.isprintable())
-    return text[:LABEL_LENGTH]
-
-
-def unique_labels(subjects: Iterable[str], limit: int) -> dict[str, str]:
-    """Returns subject -> label value, unique, for the first `limit` subjects.
-
-    Args:
-        subjects: paths or names; repeated ones count once.
-        limit: number of subjects that get a label.
-    """
-    labels: dict[str, str] = {}
-    taken: set[str] = set()
-    for subject in dict.fromkeys(subjects):
-        if len(labels) == limit:
-            break
-        label, number = clean(subject), 1
-        while label in taken:
-            number += 1
-            suffix = f"~{number}"
-            label = clean(subject)[: LABEL_LENGTH - len(suffix)] + suffix
-        taken.add(label)
-        labels[subject] = label
-    return labels
-
-
 class Page:
-    """What one collection exposes; filled once, then read.
+    """What one collection exposes; put together once, then read.
 
     Args:
         catalogue: the families by short name, as `families` returns them.
         limit: series that may be added.
+
+    Attributes:
+        dropped: run, reason -> series that are left out.
     """
 
     def __init__(self, catalogue: Mapping[str, Family], limit: int) -> None:
@@ -89,83 +46,78 @@ class Page:
         self._catalogue = catalogue
         self._limit = limit
         self._series = 0
-        self._seen: set[tuple[str, ...]] = set()
-        self._metrics: dict[str, Metric] = {}
+        self._sheets: list[Sheet] = []
 
-    def add(self, name: str, labels: Sequence[object], value: object) -> None:
-        """Adds one sample.
-
-        Args:
-            name: short name of a gauge, counter or info family.
-            labels: label values in the family's order.
-            value: a number, or `"NaN"`, `"Infinity"`, `"-Infinity"`; an info
-                is always 1.
-        """
-        number = float(value)  # type: ignore[arg-type]
-        counter = self._catalogue[name].kind == "counter"
-        if counter and not math.isfinite(number):
-            self.drop(labels, "nonfinite")
-        elif (values := self._claim(name, labels, 1)) is not None:
-            metric = self._metric(name)
-            if isinstance(metric, InfoMetricFamily):
-                metric.add_metric(values, {})
-            elif isinstance(metric, GaugeMetricFamily | CounterMetricFamily):
-                metric.add_metric(values, number)
-
-    def add_histogram(
-        self, name: str, labels: Sequence[object], counts: Mapping[str, Any]
-    ) -> None:
-        """Adds one histogram, all of it or nothing.
+    def take(self, sheet: Sheet, run: str = "") -> None:
+        """Takes a sheet, or as much of it as may be added.
 
         Args:
-            name: short name of a histogram family.
-            labels: label values in the family's order.
-            counts: as `runstate.Distribution.plain` returns them.
+            sheet: none of its series is on the page.
+            run: whose series they are.
         """
-        edges = [*map(float, counts["edges"]), math.inf]
-        total = float(counts["sum"])
-        series = len(edges) + 2
-        if not math.isfinite(total):
-            self.drop(labels, "nonfinite", series)
-        elif values := self._claim(name, labels, series):
-            metric = self._metric(name)
-            names = [*map(repr, edges[:-1]), "+Inf"]
-            buckets = list(zip(names, accumulate(counts["counts"])))
-            if isinstance(metric, HistogramMetricFamily):
-                metric.add_metric(values, buckets, total)
-
-    def drop(
-        self, labels: Sequence[object], reason: str, series: int = 1
-    ) -> None:
-        """Counts series that are left out, under their run's name."""
-        self.dropped[clean(labels[0]) if labels else "", reason] += series
-
-    def metrics(self) -> list[Metric]:
-        """Returns the families that have samples, in the catalogue's order."""
-        return [self._metrics[n] for n in self._catalogue if n in self._metrics]
+        for reason, count in sheet.dropped.items():
+            self.dropped[run, reason] += count
+        if self._series + sheet.series > self._limit:
+            whole, sheet = sheet, Sheet(self._catalogue)
+            for row in whole.rows:
+                if self._series + sheet.series + row.series <= self._limit:
+                    sheet.keep(row)
+            self.dropped[run, "series"] += whole.series - sheet.series
+        self._series += sheet.series
+        self._sheets.append(sheet)
 
     def allow(self, series: int) -> None:
         """Lets `series` more in than before."""
         self._limit += series
 
-    def _claim(
-        self, name: str, labels: Sequence[object], series: int
-    ) -> list[str] | None:
-        values = [clean(value) for value in labels]
-        if (name, *values) in self._seen:
-            self.drop(labels, "collision", series)
-            return None
-        if self._series + series > self._limit:
-            self.drop(labels, "series", series)
-            return None
-        self._seen.add((name, *values))
-        self._series += series
-        return values
+    def metrics(self) -> list[Metric]:
+        """Returns the families that have samples, in the catalogue's order."""
+        found: dict[str, Metric] = {}
+        for sheet in self._sheets:
+            for row in sheet.rows:
+                if row.family not in found:
+                    family = self._catalogue[row.family]
+                    found[row.family] = empty_family(family)
+                _add(found[row.family], row)
+        return [found[n] for n in self._catalogue if n in found]
 
-    def _metric(self, name: str) -> Metric:
-        if name not in self._metrics:
-            self._metrics[name] = empty_family(self._catalogue[name])
-        return self._metrics[name]
+    def text(self, encode: Callable[[Collector], bytes]) -> bytes:
+        """Returns the page as an encoder of prometheus_client writes it.
+
+        Args:
+            encode: as `choose_encoder` returns it; writes what is before and
+                after the samples.
+        """
+        texts: dict[str, list[str]] = {}
+        for sheet in self._sheets:
+            for name, lines in sheet.lines.items():
+                texts.setdefault(name, []).append(lines)
+        end = encode(_Families(())).decode()
+        page = []
+        for name, family in self._catalogue.items():
+            if name in texts:
+                head = encode(_Families([empty_family(family)])).decode()
+                page += [head.removesuffix(end), *texts[name]]
+        return "".join([*page, end]).encode()
+
+
+class _Families(Collector):
+    """Some families, for encoders that ask a registry."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _add(metric: Metric, row: Row) -> None:
+    if isinstance(metric, InfoMetricFamily):
+        metric.add_metric(row.labels, {})
+    elif isinstance(metric, HistogramMetricFamily):
+        metric.add_metric(row.labels, row.buckets, row.value)
+    elif isinstance(metric, GaugeMetricFamily | CounterMetricFamily):
+        metric.add_metric(row.labels, row.value)
 
 
 def empty_family(family: Family) -> Metric:

@@ -56,6 +56,12 @@ _CATALOGUE = (
             "run experiment model backend optimizer host",
             "What is known about a run; experiment is the name of the run.",
         ),
+        (
+            "run_end_info",
+            "run reason",
+            "Why a run has ended: nonfinite, the name of an exception, or "
+            "nothing where it is finished.",
+        ),
     ),
     *_rows(
         "gauge",
@@ -65,12 +71,17 @@ _CATALOGUE = (
             "",
             "Time that collecting this page took.",
         ),
+        (
+            "logdir_available_bytes",
+            "logdir",
+            "Bytes that can still be written where the runs are.",
+        ),
         ("run_state", "run state", "1 for the state that the trainer told."),
         (
             "run_health",
             "run health",
             "1 for the health that the service sees: a lost run has not kept "
-            "its promised sign of life.",
+            "its promised sign of life, a stalled one hangs in a step.",
         ),
         ("run_start_timestamp_seconds", "run", "Unix time of the run's start."),
         (
@@ -112,6 +123,17 @@ _CATALOGUE = (
             "Robust spread (1.4826 MAD) of the finite losses among the last "
             "256 steps.",
         ),
+        (
+            "loss_window_first",
+            "run split",
+            "Loss before anything was learned: the mean of the first two "
+            "finite losses, or the median of the first 16 if it is higher.",
+        ),
+        (
+            "event_queue_length",
+            "run sink",
+            "Records that wait in the queue of a sink.",
+        ),
         ("variables", "run", "Variables of the model."),
         (
             "variables_exported",
@@ -142,6 +164,16 @@ _CATALOGUE = (
             "Run directories that could not be read, counted at every scan.",
         ),
         ("steps_total", "run rank", "Training steps that have been read."),
+        (
+            "trained_examples_total",
+            "run",
+            "Examples that were trained on.",
+        ),
+        (
+            "batch_wait_seconds_total",
+            "run rank",
+            "Time that steps have waited for their batches.",
+        ),
         (
             "nonfinite_events_total",
             "run source kind",

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from gradwatch.exposition import clean
-from gradwatch.metrics import Snapshot
-from gradwatch.service.runs import health
+from gradwatch.service.words import age
 
-__all__ = ["row", "table"]
+__all__ = ["table"]
 
 
-def row(snapshot: Snapshot, now: float) -> dict[str, Any]:
-    """Returns what `status` says about one run; `None` = not measured."""
-    newest = {(s, subject): v for s, subject, v in snapshot["values"]}
-    loss, norm = newest.get(("loss", "")), newest.get(("gradient_norm", ""))
-    lost = health(snapshot, now) == "lost"
-    return {
-        "run": snapshot["run"]["id"],
-        "state": "lost" if lost else snapshot["phase"],
-        "reason": clean(snapshot["reason"]),
-        "steps": snapshot["steps"],
-        "planned_steps": snapshot["planned_steps"],
-        "loss": None if loss is None else float(loss),
-        "gradient_norm": None if norm is None else float(norm),
-        "findings": sum(n for *_, n in snapshot["counters"]["findings"]),
-        "beat_age_seconds": now - float(snapshot["heartbeat"]),
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Returns what `row` has found as a table for a terminal."""
+def table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Returns what `service.rows` tells as a table for a terminal."""
     listed = Table(box=None, pad_edge=False)
     listed.add_column("run", overflow="fold")
     for name in ("state", "step", "loss", "gradient norm", "findings", "beat"):
@@ -46,6 +26,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     state, reason = row["state"], row["reason"]
+    if row["health"] != "ok":
+        state, reason = row["health"], ""
     planned = row["planned_steps"]
     return [
         row["run"],
@@ -53,18 +35,10 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['steps']}/{planned}" if planned else str(row["steps"]),
         _number(row["loss"]),
         _number(row["gradient_norm"]),
-        str(row["findings"]),
-        _age(row["beat_age_seconds"]),
+        str(sum(row["findings"].values())),
+        age(row["beat_age_seconds"]),
     ]
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _age(seconds: float) -> str:
-    """Returns how long ago, in the largest unit that fits."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{max(seconds, 0.0):.0f} s ago"

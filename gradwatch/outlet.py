@@ -45,6 +45,11 @@ class Outlet:
         self._thread: threading.Thread | None = None
         self._closing = False
 
+    @property
+    def queued(self) -> int:
+        """Records that wait for the sink."""
+        return len(self._jobs)
+
     def open(self, run: Run, schema: Schema) -> None:
         """Queues `sink.open`."""
         self._add(lambda: self.sink.open(run, schema), 0, closing=False)

@@ -71,6 +71,8 @@ class Pump:
         executions: returns how often the train function was called.
         alive: returns whether the fit still runs; asked now and then.
         left: called on the pump's thread when it does not.
+        step: returns when the execution that runs now began, Unix seconds, 0
+            if none does, and whether it is being compiled.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Pump:
         executions: Callable[[], int],
         alive: Callable[[], bool] = lambda: True,
         left: Callable[[], None] = lambda: None,
+        step: Callable[[], tuple[float, bool]] = lambda: (0.0, False),
     ) -> None:
         self.findings: list[Finding] = []
         self._run = run
@@ -95,6 +98,7 @@ class Pump:
         self._executions = executions
         self._alive = alive
         self._left = left
+        self._step = step
         self._phase: Phase = "starting"
         self._inbox: deque[Record | _Opened | _Flush] = deque()
         self._wake = threading.Event()
@@ -223,14 +227,12 @@ class Pump:
     def _new_beat(self, executions: int) -> Beat:
         now = time.time()
         promised = now + _PROMISED_SECONDS
-        telemetry = self._telemetry()
-        return Beat(now, self._phase, executions, promised, "", *telemetry)
-
-    def _telemetry(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Returns Blocks dropped and errors, by name of sink."""
         dropped = {o.sink.name: o.dropped for o in self._outlets}
         errors = {o.sink.name: o.errors for o in self._outlets}
-        return {**dropped, "pump": self._lost}, errors
+        queued = {o.sink.name: o.queued for o in self._outlets}
+        telemetry = {**dropped, "pump": self._lost}, errors, queued
+        told = now, self._phase, executions, promised, ""
+        return Beat(*told, *telemetry, *self._step())
 
     def _empty_inbox(self) -> None:
         while self._inbox:

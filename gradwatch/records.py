@@ -186,6 +186,10 @@ class Beat:
         reason: why the run ended as it did, `""` otherwise.
         dropped: name of a sink -> Blocks that its full queue has dropped.
         errors: name of a sink -> exceptions that it has raised.
+        queued: name of a sink -> records that wait in its queue.
+        step_began: Unix seconds at which the execution that runs now began;
+            0 = none does, or it is not known.
+        compiling: whether that execution is being traced and compiled.
     """
 
     time: float
@@ -195,6 +199,9 @@ class Beat:
     reason: str = ""
     dropped: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
+    queued: Mapping[str, int] = field(default_factory=dict)
+    step_began: float = 0.0
+    compiling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -32,18 +33,25 @@ from gradwatch.series import Distribution, History, Newest
 from gradwatch.signals import Slot
 from gradwatch.tally import Tally
 
-__all__ = ["VERSION", "RunState"]
+__all__ = ["ENDED", "VERSION", "RunState", "Snapshot"]
+
+Snapshot = Mapping[str, Any]
+"""Plain data as `RunState.snapshot` returns it."""
+
+ENDED: tuple[Phase, ...] = ("finished", "failed", "interrupted")
+"""The phases in which the trainer has said that a run is over."""
 
 VERSION = 1
 """Of the snapshot's format. Readers refuse a higher one."""
 
 _WINDOW = 256  # steps over which loss_window_mean and _noise are taken
+_FIRST = 16  # steps that loss_window_first is taken from
 _TRACED = 50  # variables with a history
+_PARTS = 16  # components of the loss with one
 _SLOTS = 4000  # newest values kept; more would pass 1 MB of state.json
 _FINDINGS = 50
 _AUTOPSIES = 50
 _SUBJECTS = 100  # label sets of finding_last_timestamp_seconds
-_ENDED: tuple[Phase, ...] = ("finished", "failed", "interrupted")
 
 
 class RunState:
@@ -61,6 +69,7 @@ class RunState:
         self._anatomy = Anatomy()
         self._schema = Schema()
         self._beat = Beat(run.start, "starting", 0, 0.0)
+        self._phase_since = run.start
         self._epoch: Epoch | None = None
         self._newest = Newest(Schema(), ())
         self._traced: list[int] = []
@@ -68,6 +77,7 @@ class RunState:
         self._last_step_time = 0.0
         self._stepping = False
         self._losses: deque[float] = deque(maxlen=_WINDOW)
+        self._first: list[float] = []
         self._findings: deque[Finding] = deque(maxlen=_FINDINGS)
         self._autopsies: deque[Autopsy] = deque(maxlen=_AUTOPSIES)
         self._finding_counts: Counter[tuple[str, str]] = Counter()
@@ -110,7 +120,8 @@ class RunState:
             if not (slot.subject or rare[i])
         ]
         largest = [i for i in order if i in norms][:_TRACED]
-        self._traced = run + sorted(largest)
+        parts = list(schema.columns("loss_component").values())[:_PARTS]
+        self._traced = run + parts + sorted(largest)
         self._newest = Newest(schema, sorted(order[:_SLOTS]))
         self._history = History()
 
@@ -133,6 +144,8 @@ class RunState:
             elif isinstance(record, Epoch):
                 self._epoch = record
             else:
+                if record.phase != self._beat.phase:
+                    self._phase_since = record.time
                 self._beat = record
                 self._stepping &= record.phase == "running"
 
@@ -158,7 +171,9 @@ class RunState:
         column = self._schema.column
         if (loss := column("loss")) is not None:
             losses = block.values[:, loss]
-            self._losses.extend(losses[np.isfinite(losses)].tolist())
+            finite = losses[np.isfinite(losses)].tolist()
+            self._losses.extend(finite)
+            self._first += finite[: _FIRST - len(self._first)]
         if (norm := column("gradient_norm")) is not None:
             self._gradient_norm.add(block.values[:, norm])
         self._tally.add(self._schema, block)
@@ -170,15 +185,20 @@ class RunState:
             return {
                 "version": VERSION,
                 "run": asdict(self._run),
+                "rank": "0",
                 "model": self._anatomy.model,
                 "optimizer": self._anatomy.optimizer.get("class_name", ""),
                 "variables": len(self._anatomy.variables),
                 "phase": beat.phase,
+                "phase_since": self._phase_since,
                 "reason": beat.reason,
-                "end": beat.time if beat.phase in _ENDED else 0.0,
+                "end": beat.time if beat.phase in ENDED else 0.0,
                 "heartbeat": beat.time,
                 "next_beat": beat.next,
                 "executions": beat.executions,
+                "step_began": beat.step_began,
+                "compiling": beat.compiling,
+                "queued": dict(beat.queued),
                 "dropped": dict(beat.dropped),
                 "errors": dict(beat.errors),
                 "epoch": self._epoch.epoch if self._epoch else -1,
@@ -193,14 +213,7 @@ class RunState:
                 "loss_window": self._loss_window(),
                 "history": self._plain_history(),
                 "findings": [asdict(f) for f in self._findings],
-                "autopsies": [
-                    {
-                        "step": found.step,
-                        "verdict": found.verdict,
-                        "headline": found.headline(),
-                    }
-                    for found in self._autopsies
-                ],
+                "autopsies": list(map(_headline, self._autopsies)),
             }
 
     def _values(self) -> list[list[Any]]:
@@ -227,18 +240,21 @@ class RunState:
         }
 
     def _loss_window(self) -> dict[str, float]:
-        """Mean and robust spread of the last finite losses.
+        """Mean and robust spread of the last finite losses, and the first one.
 
-        The spread is 1.4826 times the median absolute deviation, which is the
-        standard deviation if the losses are normal (Rousseeuw & Croux 1993).
+        The first is what `rules.progress` calls so. The spread is 1.4826 times
+        the median absolute deviation, which is the standard deviation if the
+        losses are normal (Rousseeuw & Croux 1993).
         """
         losses = np.asarray(self._losses, np.float64)
         if not len(losses):
             return {}
         spread = np.median(np.abs(losses - np.median(losses)))
+        first = np.asarray(self._first, np.float64)
         return {
             "mean": float(losses.mean()),
             "noise": float(1.4826 * spread),
+            "first": float(max(np.mean(first[:2]), np.median(first))),
         }
 
     def _plain_history(self) -> dict[str, Any]:
@@ -252,3 +268,11 @@ class RunState:
                 [*slot, rows[:, i].tolist()] for i, slot in enumerate(slots)
             ],
         }
+
+
+def _headline(found: Autopsy) -> dict[str, Any]:
+    return {
+        "step": found.step,
+        "verdict": found.verdict,
+        "headline": found.headline(),
+    }

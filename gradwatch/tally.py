@@ -1,4 +1,4 @@
-"""The tally of a run's steps: what was not finite, dropped or clipped.
+"""The tally of a run's steps: what was bad, dropped, clipped, waited for.
 
 Monotonic counts, folded from Blocks. numpy and the standard library only.
 """
@@ -23,11 +23,15 @@ _FLAGS = {
 
 
 class Tally:
-    """Counts steps: not finite, with a dropped update, with a clipped one."""
+    """Counts steps: not finite, with a dropped update, with a clipped one.
+
+    And adds up their examples and the seconds that they waited for a batch.
+    """
 
     def __init__(self) -> None:
         self._skipped = Counter(nonfinite=0, loss_scale=0)
         self._clipped = 0
+        self._sums = {"examples": 0.0, "data_wait": 0.0}
         self._last = (-1, 0.0)
         self._nonfinite: Counter[tuple[str, str]] = Counter()
         self._variables: Counter[str] = Counter()
@@ -36,6 +40,11 @@ class Tally:
         """Counts the next rows, whose columns `schema` names."""
         if (loss := schema.column("loss")) is not None:
             self._count("loss", block.values[:, [loss]])
+        for signal in self._sums:
+            if (column := schema.column(signal)) is not None:
+                values = block.values[:, column]
+                finite = values[np.isfinite(values)]
+                self._sums[signal] += float(finite.sum(dtype=np.float64))
         self._add_dropped(schema, block)
         self._add_clipped(schema, block)
         self._add_nonfinite(schema, block)
@@ -43,13 +52,15 @@ class Tally:
     def plain(self) -> dict[str, Any]:
         """Returns the counts as plain data; keyed ones as `[*labels, count]`.
 
-        `last_nonfinite_step` is -1 and `last_nonfinite_time`, Unix seconds, 0
-        while there was none.
+        `data_wait` is in seconds; `last_nonfinite_step` is -1 and
+        `last_nonfinite_time`, Unix seconds, 0 while there was none.
         """
         step, time = self._last
         return {
             "skipped_steps": dict(self._skipped),
             "clipped_steps": self._clipped,
+            "examples": int(self._sums["examples"]),
+            "data_wait": self._sums["data_wait"],
             "last_nonfinite_step": step,
             "last_nonfinite_time": time,
             "nonfinite": [[*k, n] for k, n in self._nonfinite.items()],

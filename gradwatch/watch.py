@@ -76,8 +76,7 @@ class Watch:
         self._predecessor = predecessor
         self._executions = 0
         self._capture: Capture | None = None
-        self._latched = -1
-        self._planned = False
+        self._latched, self._planned = -1, False
         self._fit: FitFrame | None = None
         self._lock = threading.Lock()
         self.pump = Pump(
@@ -89,6 +88,7 @@ class Watch:
             lambda: self._executions,
             alive=self._fit_runs,
             left=self.orphaned,
+            step=self._step,
         )
         atexit.register(_process_ends, weakref.ref(self))
 
@@ -252,6 +252,10 @@ class Watch:
         if self._capture is not None and self.active:
             for found in self._incidents.autopsies(self._capture.model):
                 self.pump.put(found)
+
+    def _step(self) -> tuple[float, bool]:
+        """See `Tap`."""
+        return self._capture.tap.step if self._capture else (0.0, False)
 
     def _fit_runs(self) -> bool:
         """Whether the fit that began may still be running."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gradwatch import GradWatch
 from gradwatch.sinks.readings import read_blocks
-from tests.bench import arms, overhead
+from tests.bench import arms, overhead, service
 from tests.bench.figures import Estimate, estimate, table
 from tests.bench.process import alone
 from tests.bench.workloads import WORKLOADS, compiled, tiny
@@ -146,3 +146,15 @@ def test_own_tape_sees_the_batch_of_the_step(tmp_path: Path) -> None:
     )
     assert len(set(norms.tolist())) > 50
     np.testing.assert_allclose(tape.norms, norms, rtol=1e-5)
+
+
+def test_service_is_measured() -> None:
+    """Every kind of request is timed, of a service that has all its runs."""
+    (found,) = service.measure_all(runs=2, variables=(3,), rounds=1, idle=0.5)
+    for name in service.TARGETS:
+        assert found[name]
+        assert all(0 <= figure < 10_000 for figure in found[name])
+    assert found["series"] > 2 * (3 * 6 + 60)
+    told = service.report([{**found, "kept": [1e6], "series": 20_001}])
+    assert "2 x 3 kept: 1e+06, not 250.0" in told.misses
+    assert "2 x 3: 20001 series" in told.misses

@@ -82,16 +82,18 @@ def test_status_as_json(logdir: Path) -> None:
     assert done.exit_code == 0
     runs = {run["run"]: run for run in json.loads(done.stdout)}
     assert runs["gone"].pop("beat_age_seconds") == pytest.approx(120, abs=20)
-    assert runs["gone"] == {
+    expected = {
         "run": "gone",
-        "state": "lost",
+        "state": "running",
+        "health": "lost",
         "reason": "",
         "steps": 2,
         "planned_steps": 100,
         "loss": "NaN",
         "gradient_norm": pytest.approx(1234.5678),
-        "findings": 1,
+        "findings": {"critical": 0, "warning": 0, "info": 1},
     }
+    assert {name: runs["gone"][name] for name in expected} == expected
 
 
 def test_status_without_runs_fails(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_serve_in_a_process(logdir: Path) -> None:
     try:
         assert process.stdout
         url = process.stdout.readline().removeprefix("Serving ").strip()
-        with urlopen(url, timeout=10) as response:
+        with urlopen(f"{url}metrics", timeout=10) as response:
             text = response.read().decode()
     finally:
         process.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ LAYERS = (
     ("signals", "facts", "reports"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
-    ("components", "provenance"),
+    ("components", "provenance", "sheets"),
     (
         "arguments",
         "epochs",
@@ -25,7 +25,8 @@ LAYERS = (
         "summary",
         "exposition",
     ),
-    ("rules", "capture", "sinks", "metrics", "outlet"),
+    ("rules", "capture", "sinks", "exports", "outlet"),
+    ("metrics",),
     ("pump", "replay", "blackbox", "serving"),
     ("autopsy",),
     ("incidents",),

@@ -20,7 +20,7 @@ from prometheus_client.core import Metric
 
 from gradwatch.exposition import DROP_REASONS
 from gradwatch.families import families
-from gradwatch.metrics import RunCollector, Snapshot, serve_metrics
+from gradwatch.metrics import RunCollector, serve_metrics
 from gradwatch.records import (
     Anatomy,
     Beat,
@@ -31,7 +31,7 @@ from gradwatch.records import (
     Schema,
     Variable,
 )
-from gradwatch.runstate import RunState
+from gradwatch.runstate import RunState, Snapshot
 from gradwatch.signals import SIGNALS, Signal, Slot
 from gradwatch.strict_json import dumps
 
@@ -112,6 +112,7 @@ def test_golden_page() -> None:
         small_run(xray=XRAY).snapshot(),
         source_errors=lambda: {"json": 2},
         health=lambda _: "ok",
+        room=lambda: {"runs": 4096},
     )
     changing = ("gradwatch_build_info{", "gradwatch_collect_duration_seconds ")
     lines = text.splitlines(keepends=True)

@@ -99,6 +99,17 @@ def test_history_is_of_everyday_slots() -> None:
     assert series[0][2] == [float(step) for step in range(40)]
 
 
+def test_history_has_the_parts_of_the_loss() -> None:
+    """The first 16 of many components have a history."""
+    parts = [Slot("loss_component", f"loss/term_{i}") for i in range(20)]
+    schema = Schema((*SCHEMA.slots, *parts))
+    state = begun(schema)
+    state.fold(rows(set(), schema=schema))
+    series = state.snapshot()["history"]["series"]
+    traced = [Slot(*row[:2]) for row in series]
+    assert traced == [SCHEMA.slots[0], *parts[:16], SCHEMA.slots[1]]
+
+
 def test_a_large_model_fits_into_its_state(tmp_path: Path) -> None:
     """With 10,000 slots everyday values and history are all there."""
     paths = [f"transformer/block_{i}/attention/kernel" for i in range(1000)]
@@ -123,3 +134,18 @@ def test_a_large_model_fits_into_its_state(tmp_path: Path) -> None:
     assert len(told) == 4000
     assert set(slots[:1001]) < told
     assert written["history"]["steps"] == list(range(120))
+
+
+@given(st.sets(st.integers(0, 40)))
+def test_first_loss_is_that_of_the_first_steps(cuts: set[int]) -> None:
+    """The mean of two or the median of 16; what is not finite is left out."""
+    state, whole = begun(), rows(set())
+    whole.values[0, 0] = np.nan
+    for a, b in pairwise([0, *sorted(cuts), 40]):
+        state.fold(whole.rows((whole.steps >= a) & (whole.steps < b)))
+    assert state.snapshot()["loss_window"]["first"] == 8.5
+    falling = begun()
+    block = rows(set())
+    block.values[:, 0] *= -1
+    falling.fold(block)
+    assert falling.snapshot()["loss_window"]["first"] == -0.5

@@ -82,6 +82,7 @@ class Capture:
         self._unsynced = 0
         self._synced = self._ended = 0.0
         self.tap = Tap(self.original, self)
+        self._step.traced = self.tap.compiles
         self.loop = Loop(self._step, self._stepped)
 
     def install(self, batch_size: int | None) -> None:

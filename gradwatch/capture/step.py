@@ -70,6 +70,7 @@ class WatchedStep:
         album: takes X-rays, `None` where there are none.
         box: takes the batch of a bad step, `None` where it is not wanted.
         cuts: why variables have no gradient, as the first trace tells.
+        traced: called at the begin of each trace.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class WatchedStep:
         self.album: Album | None = None
         self.box: Box | None = None
         self.cuts: tuple[Cut, ...] = ()
+        self.traced: Callable[[], None] = lambda: None
         self._opened = opened
         self._slots: tuple[Slot, ...] = ()
         self._said: set[str] = set()
@@ -140,6 +142,8 @@ class WatchedStep:
 
     def _run(self, data: Any, album: Album | None) -> Any:
         train_step = own_train_step(self.model)
+        if not tf.executing_eagerly():
+            self.traced()
         trace: Trace | None = None
         with self.blind_when_faulty():
             trace = self._begin(data, album)

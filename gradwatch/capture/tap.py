@@ -6,6 +6,7 @@ no log value and waits for nothing but the device's two counters.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -42,6 +43,8 @@ class Tap:
     Attributes:
         installed: `time.monotonic_ns()` at which it was put into the model.
         always: whether each call is a watched one, in a loop of the user's.
+        step: Unix seconds at which the execution that runs now began, 0 if
+            none does, and whether it is being traced and compiled.
     """
 
     def __init__(
@@ -54,6 +57,12 @@ class Tap:
         self._original = original
         self._armed = False
         self.always = False
+        self.step = (0.0, False)
+        self._first = True  # the model is built in it, and the step traced
+
+    def compiles(self) -> None:
+        """Says that the execution that runs now is being traced."""
+        self.step = (self.step[0], True)
 
     def arm(self) -> None:
         """Says that the next call belongs to a watched `fit`."""
@@ -68,6 +77,7 @@ class Tap:
             self.owner.orphaned()
             return self._original(iterator)
         self._armed = False
+        self.step = (time.time(), self._first)
         try:
             logs = self.owner.execute(iterator)
         except _END_OF_DATA:
@@ -75,4 +85,7 @@ class Tap:
         except BaseException as error:
             self.owner.failed(error)
             raise
+        finally:
+            self.step = (0.0, False)
+        self._first = False
         return logs

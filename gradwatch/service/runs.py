@@ -8,8 +8,8 @@ trainer's side.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import json
 import os
 import stat
 import threading
@@ -17,19 +17,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
-from gradwatch.metrics import Snapshot
-from gradwatch.runstate import VERSION
-from gradwatch.service.shape import is_snapshot
+from gradwatch.exports import CHIEF
+from gradwatch.runstate import ENDED, Snapshot
+from gradwatch.service.shape import decode
 
 __all__ = [
     "MAX_BYTES",
     "REASONS",
+    "RETENTION",
     "STATE",
     "Runs",
-    "has_ended",
-    "health",
+    "Seen",
     "read_snapshot",
 ]
 
@@ -54,9 +54,53 @@ REASONS = (
 not a plain file, too large, not strict JSON, written by a newer gradwatch, not
 what gradwatch writes, the run was found elsewhere, too many of them."""
 
-_ENDED = ("finished", "failed", "interrupted")
+RETENTION = 900.0
+"""Seconds for which a run that has ended is still exported."""
+
+_LOST_RETENTION = 7 * 86400.0  # seconds after which nobody waits for a run
 _MAX_FOLDERS = 20_000  # looked into in one root, so that a scan ends
-_SLACK = 30.0  # seconds; disks and networks may delay a state.json
+
+
+class Seen(NamedTuple):
+    """A worker of a run, as it was last seen.
+
+    Attributes:
+        snapshot: what it says.
+        place: its folder, below the root it was found under; `""` = the root.
+        since: when its last sign of life was first seen, Unix seconds of this
+            machine.
+        watched: whether an older sign of life of it was seen before.
+    """
+
+    snapshot: Snapshot
+    place: str = ""
+    since: float = 0.0
+    watched: bool = False
+
+    def now(self, clock: float) -> float:
+        """Returns the present as the run's own clock has it, Unix seconds.
+
+        Clocks of machines differ. Once a sign of life was seen to come, the
+        time since then is what counts.
+
+        Args:
+            clock: the present here, Unix seconds.
+        """
+        heartbeat = float(self.snapshot["heartbeat"])
+        own = heartbeat + max(clock - self.since, 0.0)
+        return own if self.watched else max(clock, own)
+
+    def is_current(self, clock: float, retention: float) -> bool:
+        """Returns whether somebody may still want to hear of it.
+
+        Args:
+            clock: the present here, Unix seconds.
+            retention: seconds for which a run that has ended does.
+        """
+        now = self.now(clock)
+        if self.snapshot["phase"] in ENDED:
+            return float(self.snapshot["end"]) >= now - retention
+        return float(self.snapshot["heartbeat"]) >= now - _LOST_RETENTION
 
 
 class _Found(NamedTuple):
@@ -73,24 +117,7 @@ class _Found(NamedTuple):
     mark: tuple[int, ...]
 
 
-def has_ended(snapshot: Snapshot) -> bool:
-    """Returns whether the trainer said that the run is over."""
-    return snapshot["phase"] in _ENDED
-
-
-def health(snapshot: Snapshot, now: float) -> Literal["ok", "lost"]:
-    """Returns `lost` if a run broke its promise of a next sign of life.
-
-    Args:
-        snapshot: the run's present.
-        now: Unix time in seconds.
-    """
-    promised = max(float(snapshot["next_beat"]), float(snapshot["heartbeat"]))
-    late = now > promised + _SLACK
-    return "lost" if late and not has_ended(snapshot) else "ok"
-
-
-def read_snapshot(root: Path, path: Path) -> dict[str, Any]:
+def read_snapshot(root: Path, path: Path) -> Snapshot:
     """Reads a state.json without leaving its root.
 
     Args:
@@ -101,7 +128,7 @@ def read_snapshot(root: Path, path: Path) -> dict[str, Any]:
         FileNotFoundError: it is gone.
         ValueError: it cannot be used; the text is one of `REASONS`.
     """
-    return _snapshot(_content(root, path.relative_to(root).parts))
+    return decode(_content(root, path.relative_to(root).parts))
 
 
 def _content(root: Path, parts: Sequence[str]) -> bytes:
@@ -141,35 +168,14 @@ def _open_below(root: Path, parts: Sequence[str]) -> int:
     return descriptor
 
 
-def _snapshot(content: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(content, parse_constant=_reject)
-    # Deep nesting ends in RecursionError, not in ValueError.
-    except (ValueError, RecursionError) as error:
-        raise ValueError("json") from error
-    if not isinstance(data, dict):
-        raise ValueError("shape")
-    version = data.get("version")
-    if not isinstance(version, int) or version > VERSION:
-        raise ValueError("version")
-    if not is_snapshot(data):
-        raise ValueError("shape")
-    return data
-
-
-def _reject(constant: str) -> None:
-    raise ValueError(f"{constant} is not strict JSON")
-
-
 class Runs:
-    """The runs below some folders, read again at every `scan`.
+    """The runs below some folders, read again at every `look`.
 
     Thread-safe. Files that have not changed are not read again.
 
     Args:
         roots: folders; they need not exist yet.
-        limit: number of runs, the newest first.
-        retention: seconds for which `current` keeps a run that has ended.
+        limit: number of snapshots, the newest first.
         clock: returns Unix time in seconds.
     """
 
@@ -178,60 +184,68 @@ class Runs:
         roots: Sequence[Path],
         *,
         limit: int = 100,
-        retention: float = 900.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.roots = tuple(roots)
         self.clock = clock
         self._limit = limit
-        self._retention = retention
         self._lock = threading.Lock()
         self._read: dict[Path, tuple[tuple[int, ...], Snapshot | str]] = {}
+        self._seen: dict[tuple[str, str], Seen] = {}
         self._errors = Counter(dict.fromkeys(REASONS, 0))
 
-    def scan(self) -> list[Snapshot]:
+    def look(self) -> list[Seen]:
         """Returns the runs that can be read, the newest first."""
         with self._lock:
             found = {f.path: f for root in self.roots for f in self._find(root)}
-            runs: dict[str, Snapshot] = {}
+            seen: dict[tuple[str, str], Seen] = {}
             for file in sorted(
                 found.values(), key=lambda f: f.mark, reverse=True
             ):
-                self._add(runs, file)
+                self._add(seen, file)
             self._read = {p: r for p, r in self._read.items() if p in found}
-            return list(runs.values())
-
-    def current(self) -> list[Snapshot]:
-        """Returns `scan` without the runs that ended too long ago."""
-        oldest = self.clock() - self._retention
-        return [
-            s
-            for s in self.scan()
-            if not (has_ended(s) and float(s["end"]) < oldest)
-        ]
+            self._seen = seen
+            return list(seen.values())
 
     def errors(self) -> Mapping[str, int]:
-        """Returns reason -> run directories not read, summed over all scans."""
+        """Returns reason -> run directories not read, summed over all looks."""
         with self._lock:
             return dict(self._errors)
 
-    def health(self, snapshot: Snapshot) -> Literal["ok", "lost"]:
-        """Returns the health of one of the runs now."""
-        return health(snapshot, self.clock())
+    def room(self) -> Mapping[str, int]:
+        """Returns root -> bytes that can still be written there."""
+        found = {}
+        for root in self.roots:
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(root)
+                found[str(root)] = disk.f_bavail * disk.f_frsize
+        return found
 
-    def _add(self, runs: dict[str, Snapshot], file: _Found) -> None:
-        if len(runs) == self._limit:
+    def _add(self, seen: dict[tuple[str, str], Seen], file: _Found) -> None:
+        if len(seen) == self._limit:
             # A long history is normal; a live run that is left out is not.
-            young = file.mark[0] / 1e9 > self.clock() - self._retention
+            young = file.mark[0] / 1e9 > self.clock() - RETENTION
             self._errors["limit"] += young
             return
         snapshot = self._snapshot(file)
         if isinstance(snapshot, str):
             self._errors[snapshot] += 1
         elif snapshot:
-            identity = snapshot["run"]["id"]
-            self._errors["duplicate"] += identity in runs
-            runs.setdefault(identity, snapshot)
+            key = snapshot["run"]["id"], snapshot.get("rank", CHIEF)
+            self._errors["duplicate"] += key in seen
+            place = file.path.parent.relative_to(file.root)
+            seen.setdefault(key, self._aged(key, snapshot, str(place)))
+
+    def _aged(
+        self, key: tuple[str, str], snapshot: Snapshot, place: str
+    ) -> Seen:
+        """Returns a snapshot with the time since when it says nothing new."""
+        before = self._seen.get(key)
+        if before is None:
+            return Seen(snapshot, place, self.clock())
+        if before.snapshot["heartbeat"] == snapshot["heartbeat"]:
+            return before._replace(snapshot=snapshot, place=place)
+        return Seen(snapshot, place, self.clock(), watched=True)
 
     def _snapshot(self, file: _Found) -> Snapshot | str | None:
         """Returns what a file says, why it says nothing, or `None`: gone."""

@@ -1,128 +1,180 @@
-"""Whether plain data is a snapshot of a run: everything that readers rely on.
+"""What a state.json must look like: everything that readers rely on.
 
 Checked once at the door, so that nobody behind it has to expect that a field
-is missing or of another type. Fields that are not listed are let through:
-newer writers may add some. Imports the standard library and records only.
+is missing or of another type. Fields that are not listed are left out: newer
+writers may add some. Needs msgspec; imports records and the present only.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from gradwatch.records import Phase
+import msgspec
+from msgspec import Meta
 
-__all__ = ["is_snapshot"]
+from gradwatch.records import Phase, Severity
+from gradwatch.runstate import VERSION, Snapshot
 
-_Check = Callable[[Any], bool]
+__all__ = ["Number", "decode"]
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+"""`float()` reads it."""
 
-
-def is_snapshot(data: Any) -> bool:
-    """Returns whether `data`, as JSON gave it, is a snapshot of a run."""
-    return _SNAPSHOT(data)
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
+_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
 
 
-def _number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return False
-    if isinstance(value, int):  # JSON's integers have any size
-        return abs(value) < 1 << 64
-    return isinstance(value, float) or value in _NOT_FINITE
+class _Run(TypedDict):
+    id: _Id
+    name: str
+    start: float
+    host: str
+    versions: NotRequired[dict[str, str]]
+    labels: NotRequired[dict[str, str]]
 
 
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and _number(value) and value >= 0
+class _Counters(TypedDict):
+    skipped_steps: dict[str, _Count]
+    clipped_steps: _Count
+    examples: NotRequired[_Count]
+    data_wait: NotRequired[float]
+    last_nonfinite_step: int
+    last_nonfinite_time: float
+    nonfinite: list[tuple[str, str, _Count]]
+    variable_nonfinite: list[tuple[str, _Count]]
+    findings: list[tuple[str, str, _Count]]
+    finding_times: list[tuple[str, str, str, float]]
 
 
-def _fields(**checks: _Check) -> _Check:
-    """An object that has at least these fields."""
-    return lambda value: (
-        isinstance(value, dict)
-        and all(
-            name in value and check(value[name])
-            for name, check in checks.items()
-        )
-    )
+class _Distribution(TypedDict):
+    edges: list[float]
+    counts: list[_Count]
+    sum: Number
 
 
-def _each(check: _Check) -> _Check:
-    """An object of any keys."""
-    return lambda value: (
-        isinstance(value, dict) and all(map(check, value.values()))
-    )
+class _History(TypedDict):
+    steps: list[_Count]
+    series: list[tuple[str, str, Any]]
 
 
-def _rows(*columns: _Check) -> _Check:
-    """A list of lists, one entry a column."""
-    return lambda value: (
-        isinstance(value, list)
-        and all(
-            isinstance(row, list)
-            and len(row) == len(columns)
-            and all(check(entry) for check, entry in zip(columns, row))
-            for row in value
-        )
-    )
+class _Finding(TypedDict):
+    rule: str
+    severity: Severity
+    subject: str
+    first_step: int
+    last_step: int
+    evidence: dict[str, Any]
+    causes: list[str]
+    message: str
+    advice: str
 
 
-def _distribution(value: Any) -> bool:
-    """What `runstate.Distribution.plain` returns."""
-    if not isinstance(value, Mapping) or not _number(value.get("sum")):
-        return False
-    edges, counts = value.get("edges"), value.get("counts")
-    return (
-        isinstance(edges, list)
-        and isinstance(counts, list)
-        and len(counts) == len(edges) + 1
-        and all(map(_count, counts))
-        and all(_number(e) and math.isfinite(float(e)) for e in edges)
-        and all(a < b for a, b in pairwise(edges))
-    )
+class _Autopsy(TypedDict):
+    step: int
+    verdict: str
+    headline: str
 
 
-_SNAPSHOT = _fields(
-    run=_fields(
-        id=lambda v: _text(v) and _ID.fullmatch(v) is not None,
-        name=_text,
-        start=_number,
-        host=_text,
-    ),
-    model=_text,
-    optimizer=_text,
-    variables=_count,
-    phase=lambda v: v in get_args(Phase),
-    reason=_text,
-    end=_number,
-    heartbeat=_number,
-    next_beat=_number,
-    dropped=_each(_count),
-    errors=_each(_count),
-    epoch=_number,
-    steps=_count,
-    planned_steps=_number,
-    last_step_time=_number,
-    values=_rows(_text, _text, _number),
-    counters=_fields(
-        skipped_steps=_fields(nonfinite=_count, loss_scale=_count),
-        clipped_steps=_count,
-        last_nonfinite_step=_number,
-        last_nonfinite_time=_number,
-        nonfinite=_rows(_text, _text, _count),
-        variable_nonfinite=_rows(_text, _count),
-        findings=_rows(_text, _text, _count),
-        finding_times=_rows(_text, _text, _text, _number),
-    ),
-    step_duration=_distribution,
-    step_gradient_norm=_distribution,
-    loss_window=_each(_number),
-)
+class _Snapshot(TypedDict):
+    version: int
+    run: _Run
+    rank: NotRequired[Annotated[str, Meta(pattern=r"\A[0-9]{1,6}\Z")]]
+    model: str
+    optimizer: str
+    variables: _Count
+    phase: Phase
+    phase_since: NotRequired[float]
+    reason: str
+    end: float
+    heartbeat: float
+    next_beat: float
+    executions: NotRequired[_Count]
+    step_began: NotRequired[float]
+    compiling: NotRequired[bool]
+    queued: NotRequired[dict[str, _Count]]
+    dropped: dict[str, _Count]
+    errors: dict[str, _Count]
+    epoch: int
+    steps: _Count
+    resumed_from: NotRequired[str]
+    planned_steps: int
+    last_step_time: float
+    values: list[tuple[str, str, Number]]
+    counters: _Counters
+    step_duration: _Distribution
+    step_gradient_norm: _Distribution
+    loss_window: dict[str, Number]
+    history: NotRequired[_History]
+    findings: NotRequired[list[_Finding]]
+    autopsies: NotRequired[list[_Autopsy]]
+
+
+class _Versioned(TypedDict):
+    version: NotRequired[Any]
+
+
+_versioned = msgspec.json.Decoder(_Versioned)
+_snapshot = msgspec.json.Decoder(_Snapshot)
+
+
+def decode(content: bytes) -> Snapshot:
+    """Returns the snapshot that a state.json holds.
+
+    Series of the history become `array("f")`; they are most of the file.
+
+    Raises:
+        ValueError: it cannot be used; the text is `json`, `version` or `shape`,
+            see `runs.REASONS`.
+    """
+    try:
+        version = _versioned.decode(content).get("version")
+        if not isinstance(version, int) or version > VERSION:
+            raise ValueError("version")
+        snapshot = _snapshot.decode(content)
+        for name in ("step_duration", "step_gradient_norm"):
+            _check(snapshot[name])
+        _share(snapshot)
+        if "history" in snapshot:
+            _compact(snapshot["history"])
+    except msgspec.ValidationError as error:
+        raise ValueError("shape") from error
+    # Deep nesting ends in RecursionError, not in an error of msgspec's.
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError("json") from error
+    return snapshot
+
+
+def _check(distribution: _Distribution) -> None:
+    """A cumulative histogram: see `series.Distribution.plain`."""
+    edges, counts = distribution["edges"], distribution["counts"]
+    ascend = all(a < b for a, b in pairwise(edges))
+    if len(counts) != len(edges) + 1 or not ascend:
+        raise ValueError("shape")
+
+
+def _share(snapshot: _Snapshot) -> None:
+    """Keeps each name once: a run has many values of few subjects."""
+    same: dict[str, str] = {}
+    snapshot["values"] = [
+        (same.setdefault(s, s), same.setdefault(subject, subject), value)
+        for s, subject, value in snapshot["values"]
+    ]
+
+
+def _compact(history: _History) -> None:
+    """Each series has a number for each step."""
+    steps = len(history["steps"])
+    for i, (signal, subject, values) in enumerate(history["series"]):
+        if not isinstance(values, list) or len(values) != steps:
+            raise ValueError("shape")
+        history["series"][i] = (signal, subject, _floats(values))
+
+
+def _floats(values: Sequence[Any]) -> array[float]:
+    try:
+        return array("f", values)
+    except TypeError:  # NaN and the infinities are texts
+        return array("f", map(float, msgspec.convert(values, list[Number])))

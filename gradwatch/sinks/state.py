@@ -7,15 +7,17 @@ was killed. Standard library only.
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gradwatch.records import Block, Record, Run, Schema
-from gradwatch.runstate import RunState
+from gradwatch.runstate import ENDED, RunState
 from gradwatch.strict_json import dumps
 
-__all__ = ["ANATOMY", "FILE", "LIMIT", "StateSink"]
+__all__ = ["ANATOMY", "FILE", "LIMIT", "StateSink", "add_autopsies"]
 
 ANATOMY = "anatomy.json"
 """Name of the model's facts in the run directory."""
@@ -74,6 +76,33 @@ class StateSink:
         self._tried = time.monotonic()
         _replace(self._path, _fit(self._state.snapshot()))
         self._asked = False
+
+
+def add_autopsies(
+    run_dir: Path, autopsies: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Adds the headlines of autopsies to the state.json of a run.
+
+    Args:
+        run_dir: the run directory.
+        autopsies: `step`, `verdict` and `headline` of each.
+
+    Returns:
+        Whether it did: not while a trainer may still write that file, and not
+        if it cannot be read.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = run_dir / FILE
+    try:
+        snapshot = json.loads(path.read_bytes())
+        ended = snapshot["phase"] in ENDED
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if ended:
+        _replace(path, _fit({**snapshot, "autopsies": list(autopsies)}))
+    return ended
 
 
 def _replace(path: Path, text: bytes) -> None:

@@ -31,6 +31,7 @@ from gradwatch.records import (
 )
 from gradwatch.runstate import RunState
 from gradwatch.service.app import create_app, create_server, listen
+from gradwatch.service.options import Options
 from gradwatch.service.runs import Runs
 from gradwatch.signals import Slot
 from gradwatch.strict_json import dumps
@@ -105,17 +106,19 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture
-def serve_runs() -> Iterator[Callable[[Runs], str]]:
+def serve_runs() -> Iterator[Callable[..., str]]:
     """Serves `Runs` from a thread of this process; returns the URL's root."""
     with ExitStack() as stack:
-        yield lambda runs: stack.enter_context(_serving(runs))
+        yield lambda runs, options=None: stack.enter_context(
+            _serving(runs, options)
+        )
 
 
 @contextmanager
-def _serving(runs: Runs) -> Iterator[str]:
+def _serving(runs: Runs, options: Options | None) -> Iterator[str]:
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    server = create_server(create_app(runs))
+    server = create_server(create_app(runs, options))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:

@@ -21,8 +21,8 @@ from prometheus_client.openmetrics import parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from gradwatch.runstate import RunState
-from gradwatch.service.app import is_loopback
-from gradwatch.service.runs import Runs
+from gradwatch.service.runs import Runs, Seen
+from gradwatch.service.security import is_loopback
 
 NewState = Callable[..., RunState]
 Save = Callable[[Path, RunState], Path]
@@ -116,11 +116,10 @@ def test_strange_accept_headers_get_an_answer(
 
 
 def test_other_pages(root: Path, serve_runs: ServeRuns) -> None:
-    """Index and probes answer; all else is not found, and only GET and HEAD."""
+    """Probes answer; all else is not found, and only GET and HEAD."""
     url = serve_runs(Runs([root]))
-    for path in ("/-/healthy", "/-/ready", "/"):
+    for path in ("/-/healthy", "/-/ready"):
         assert ask(url, path).status == 200
-    assert b'href="/metrics"' in ask(url, "/").body
     for path in ("/etc/passwd", "/metrics/", "/../metrics", "/favicon.ico"):
         answer = ask(url, path)
         assert answer.status == 404
@@ -141,46 +140,77 @@ def test_ready_needs_the_folder(tmp_path: Path, serve_runs: ServeRuns) -> None:
     missing = b'gradwatch_source_errors_total{reason="missing"} 1.0'
     assert missing in ask(url).body
     logdir.mkdir()
+    time.sleep(1.1)
     assert ask(url, "/-/ready").status == 200
 
 
 def test_parallel_scrapes_share_one_scan(
     root: Path, serve_runs: ServeRuns
 ) -> None:
-    """Twenty scrapes in a second are one scan; a later one is a second."""
-    (root / "broken").mkdir()
-    (root / "broken" / "state.json").touch()  # counted once a scan
-    url = serve_runs(Runs([root]))
-    one = b'gradwatch_source_errors_total{reason="json"} 1.0'
+    """Twenty scrapes in a second are one look; a later one is another."""
+    looks: list[float] = []
+
+    class Counting(Runs):
+        def look(self) -> list[Seen]:
+            looks.append(time.monotonic())
+            return super().look()
+
+    url = serve_runs(Counting([root]))
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(ask, [url] * 20))
-    assert all(one in answer.body for answer in answers)
     assert len({answer.body for answer in answers}) == 1
+    assert len(looks) == 1
     time.sleep(1.1)
-    assert one.replace(b"1.0", b"2.0") in ask(url).body
+    assert ask(url).body != answers[0].body
+    assert len(looks) == 2
 
 
-def test_a_slow_scan_blocks_nobody_else(
+class Hanging(Runs):
+    """Runs whose disk is dead until `go_on`."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__([root])
+        self.looking, self.go_on = threading.Event(), threading.Event()
+
+    def look(self) -> list[Seen]:
+        """Looks when the disk is there again."""
+        self.looking.set()
+        assert self.go_on.wait(30)
+        return super().look()
+
+
+def test_a_slow_look_blocks_nobody_else(
     root: Path, serve_runs: ServeRuns
 ) -> None:
-    """While a scan hangs, as on a dead disk, the service says it is alive."""
-    scanning, go_on = threading.Event(), threading.Event()
-
-    def clock() -> float:
-        scanning.set()
-        assert go_on.wait(30)
-        return time.time()
-
-    url = serve_runs(Runs([root], clock=clock))
+    """While a look hangs, as on a dead disk, the service answers others."""
+    url = serve_runs(runs := Hanging(root))
     with ThreadPoolExecutor(1) as pool:
         scrape = pool.submit(ask, url)
         try:
-            assert scanning.wait(10)
+            assert runs.looking.wait(10)
             assert ask(url, "/-/healthy").status == 200
             assert not scrape.done()
         finally:
-            go_on.set()
+            runs.go_on.set()
         assert scrape.result(10).status == 200
+
+
+def test_a_stuck_scanner_is_told(
+    root: Path, serve_runs: ServeRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever, and no old number is taken for a new one."""
+    monkeypatch.setattr("gradwatch.service.scanner._PATIENCE", 0.2)
+    monkeypatch.setattr("gradwatch.service.scanner._STUCK", 0.5)
+    url = serve_runs(runs := Hanging(root))
+    try:
+        for path in ("/metrics", "/api/runs", "/api/runs/one", "/-/ready"):
+            assert ask(url, path).status == 503
+        time.sleep(0.5)
+        assert ask(url, "/-/healthy").status == 503
+    finally:
+        runs.go_on.set()
+    assert ask(url).status == 200
+    assert ask(url, "/-/healthy").status == 200
 
 
 def test_idle_connections_block_nobody(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,6 @@ from gradwatch.service.runs import (
     MAX_BYTES,
     REASONS,
     Runs,
-    health,
     read_snapshot,
 )
 from gradwatch.strict_json import dumps
@@ -24,9 +23,14 @@ NewState = Callable[..., RunState]
 Save = Callable[[Path, RunState], Path]
 
 
-def ids(snapshots: list[Any]) -> list[str]:
-    """Returns the ids of runs, in order."""
-    return [s["run"]["id"] for s in snapshots]
+def scan(runs: Runs) -> list[Any]:
+    """Returns the snapshots that a look finds."""
+    return [seen.snapshot for seen in runs.look()]
+
+
+def ids(runs: Runs) -> list[str]:
+    """Returns the ids of the runs that a look finds, in order."""
+    return [snapshot["run"]["id"] for snapshot in scan(runs)]
 
 
 def counted(runs: Runs) -> dict[str, int]:
@@ -44,7 +48,7 @@ def test_finds_nested_runs_newest_first(
     ):
         os.utime(save(root, new_state(name)), (1000 + i, 1000 + i))
     runs = Runs([a, b])
-    assert ids(runs.scan()) == ["3", "two", "one"]
+    assert ids(runs) == ["3", "two", "one"]
     assert counted(runs) == {}
     assert set(runs.errors()) == set(REASONS)
 
@@ -55,7 +59,7 @@ def test_a_root_may_be_a_run_or_given_twice(
     """A run directory is found once, also as its own root."""
     save(tmp_path, new_state("one"))
     runs = Runs([tmp_path, tmp_path / "one", tmp_path])
-    assert ids(runs.scan()) == ["one"]
+    assert ids(runs) == ["one"]
     assert counted(runs) == {}
 
 
@@ -65,7 +69,11 @@ def test_reads_what_the_trainer_wrote(
     """The snapshot that is read equals the one that was written."""
     state = new_state("one", loss=np.nan)
     path = save(tmp_path, state)
-    assert dumps(read_snapshot(tmp_path, path)) == dumps(state.snapshot())
+    read, wrote = read_snapshot(tmp_path, path), state.snapshot()
+    parts = read["history"]["series"]
+    series = [[*slot, values.tolist()] for *slot, values in parts]
+    read = {**read, "history": {**read["history"], "series": series}}
+    assert dumps(read) == dumps(wrote)
     with pytest.raises(FileNotFoundError):
         read_snapshot(tmp_path, tmp_path / "two" / "state.json")
 
@@ -76,12 +84,12 @@ def test_sees_a_replaced_state(
     """The next scan returns what an atomic replacement brought."""
     runs = Runs([tmp_path])
     save(tmp_path, new_state("one", loss=1.0))
-    [before] = runs.scan()
-    assert runs.scan()[0] is before
+    [before] = scan(runs)
+    assert scan(runs)[0] is before
     save(tmp_path, new_state("one", loss=2.0))
-    [after] = runs.scan()
-    assert before["values"][0] == ["loss", "", 1.0]
-    assert after["values"][0] == ["loss", "", 2.0]
+    [after] = scan(runs)
+    assert before["values"][0] == ("loss", "", 1.0)
+    assert after["values"][0] == ("loss", "", 2.0)
 
 
 def _changed(state: RunState, **fields: Any) -> str:
@@ -94,8 +102,9 @@ def _changed(state: RunState, **fields: Any) -> str:
         ("", "json"),
         ('{"version": 1, "run": ', "json"),
         ('{"version": NaN}', "json"),
-        ("[" * 100_000, "json"),
-        ("9" * 10_000, "json"),
+        ('{"version": 1, "x":' + "[" * 100_000, "json"),
+        ("[" * 100_000, "shape"),
+        ("9" * 10_000, "shape"),
         ("\ud800", "json"),
         ("[]", "shape"),
         ('{"version": 1}', "shape"),
@@ -117,8 +126,8 @@ def test_broken_content_is_counted(
     broken.parent.mkdir()
     broken.write_bytes(content.encode(errors="surrogatepass"))
     runs = Runs([tmp_path])
-    assert ids(runs.scan()) == ["good"]
-    assert ids(runs.scan()) == ["good"]
+    assert ids(runs) == ["good"]
+    assert ids(runs) == ["good"]
     assert counted(runs) == {reason: 2}
 
 
@@ -137,6 +146,11 @@ def test_broken_content_is_counted(
         {"counters": {}},
         {"step_duration": {"edges": [1.0], "counts": [1], "sum": 0.0}},
         {"step_duration": {"edges": [1.0, 1.0], "counts": [1] * 3, "sum": 0}},
+        {"history": {"steps": [1, 2], "series": [["loss", "", [1.0]]]}},
+        {"history": {"steps": [1], "series": [["loss", "", ["nan"]]]}},
+        {"history": {"steps": [1], "series": [["loss", "", "N"]]}},
+        {"findings": [{"rule": "x"}]},
+        {"rank": "../0"},
     ],
 )
 def test_other_shapes_are_counted(
@@ -146,7 +160,7 @@ def test_other_shapes_are_counted(
     state = new_state("one")
     save(tmp_path, state).write_text(_changed(state, **fields))
     runs = Runs([tmp_path])
-    assert runs.scan() == []
+    assert scan(runs) == []
     assert counted(runs) == {"shape": 1}
 
 
@@ -156,7 +170,7 @@ def test_unknown_fields_are_let_through(
     """A newer writer of the same version may add fields."""
     state = new_state("one")
     save(tmp_path, state).write_text(_changed(state, autopsies=[]))
-    assert ids(Runs([tmp_path]).scan()) == ["one"]
+    assert ids(Runs([tmp_path])) == ["one"]
 
 
 def test_links_and_pipes_are_not_opened(
@@ -171,7 +185,7 @@ def test_links_and_pipes_are_not_opened(
     (root / "pipe").mkdir()
     os.mkfifo(root / "pipe" / "state.json")
     runs = Runs([root])
-    assert runs.scan() == []
+    assert scan(runs) == []
     assert counted(runs) == {"unsafe": 2}
 
 
@@ -196,7 +210,7 @@ def test_a_link_as_root_is_the_users_choice(
     """The root itself may be a link."""
     save(tmp_path / "real", new_state("one"))
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert ids(Runs([tmp_path / "link"]).scan()) == ["one"]
+    assert ids(Runs([tmp_path / "link"])) == ["one"]
 
 
 def test_missing_root_and_copied_run_are_counted(
@@ -207,7 +221,7 @@ def test_missing_root_and_copied_run_are_counted(
     os.utime(save(tmp_path / "copy", state), (1000, 1000))
     save(tmp_path, state)
     runs = Runs([tmp_path, tmp_path / "nowhere"])
-    assert ids(runs.scan()) == ["one"]
+    assert ids(runs) == ["one"]
     assert counted(runs) == {"duplicate": 1, "missing": 1}
 
 
@@ -220,34 +234,65 @@ def test_limit_keeps_the_newest(
         path = save(tmp_path, new_state(f"run-{i}"))
         os.utime(path, (now - age, now - age))
     runs = Runs([tmp_path], limit=2)
-    assert ids(runs.scan()) == ["run-0", "run-1"]
+    assert ids(runs) == ["run-0", "run-1"]
     assert counted(runs) == {"limit": 1}
 
 
 def test_ended_runs_are_current_for_a_while(
     tmp_path: Path, new_state: NewState, save: Save
 ) -> None:
-    """Retention hides ended runs from `current`, never from `scan`."""
-    save(tmp_path, new_state("lost", age=5000))
+    """Ended runs are kept for the retention, lost ones for a week."""
+    save(tmp_path, new_state("lost", age=86400))
+    save(tmp_path, new_state("forgotten", age=8 * 86400))
     save(tmp_path, new_state("ended", phase="finished", age=60))
     save(tmp_path, new_state("old", phase="failed", age=1000))
     runs = Runs([tmp_path])
-    assert sorted(ids(runs.current())) == ["ended", "lost"]
-    assert len(runs.scan()) == 3
-    later = Runs([tmp_path], retention=30.0)
-    assert ids(later.current()) == ["lost"]
+
+    def current(retention: float) -> list[str]:
+        return sorted(
+            seen.snapshot["run"]["id"]
+            for seen in runs.look()
+            if seen.is_current(time.time(), retention)
+        )
+
+    assert current(900.0) == ["ended", "lost"]
+    assert current(30.0) == ["lost"]
+    assert len(runs.look()) == 4
 
 
-def test_health_says_lost_after_the_slack(new_state: NewState) -> None:
-    """A run is lost 30 s after the promised beat, unless it has ended."""
-    running = new_state("one").snapshot()
-    promised = running["next_beat"]
-    assert health(running, promised + 29.9) == "ok"
-    assert health(running, promised + 30.1) == "lost"
-    plain = json.loads(dumps(running))
-    assert health(plain, promised + 30.1) == "lost"
-    ended = new_state("two", phase="interrupted").snapshot()
-    assert health(ended, promised + 1e6) == "ok"
-    silent = {**running, "next_beat": 0.0}
-    assert health(silent, running["heartbeat"] + 29.0) == "ok"
-    assert health(silent, running["heartbeat"] + 31.0) == "lost"
+def test_ranks_of_a_run_are_no_copies(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """Workers of one run have the same id and ranks of their own."""
+    for rank in ("0", "1"):
+        state = new_state("one")
+        path = save(tmp_path / rank, state)
+        path.write_text(_changed(state, rank=rank))
+    runs = Runs([tmp_path])
+    assert ids(runs) == ["one", "one"]
+    assert counted(runs) == {}
+
+
+def test_clocks_of_machines_may_differ(
+    tmp_path: Path, new_state: NewState, save: Save
+) -> None:
+    """Once a beat was seen to come, the time since then decides."""
+    now = [time.time()]
+    runs = Runs([tmp_path], clock=lambda: now[0])
+    save(tmp_path, new_state("behind", age=3600))
+    (seen,) = runs.look()
+    assert seen.now(now[0]) - seen.snapshot["heartbeat"] > 3599
+    save(tmp_path, new_state("behind", age=3595))
+    (seen,) = runs.look()
+    assert seen.now(now[0]) == seen.snapshot["heartbeat"]
+    now[0] += 50
+    (seen,) = runs.look()
+    assert seen.now(now[0]) == seen.snapshot["heartbeat"] + 50
+
+
+def test_room_is_that_of_each_folder(tmp_path: Path) -> None:
+    """Bytes that are free, of the folders that are there."""
+    room = Runs([tmp_path, tmp_path / "later"]).room()
+    assert list(room) == [str(tmp_path)]
+    free = shutil.disk_usage(tmp_path).free
+    assert room[str(tmp_path)] == pytest.approx(free, abs=1 << 30)

@@ -23,7 +23,7 @@ from gradwatch.records import (
 )
 from gradwatch.runstate import RunState
 from gradwatch.signals import Slot
-from gradwatch.sinks.state import FILE, LIMIT, StateSink
+from gradwatch.sinks.state import FILE, LIMIT, StateSink, add_autopsies
 
 RUN = Run("run", "run", 1000.0, "host", {}, {})
 BEAT = Beat(1001.0, "running", 5, 1010.0)
@@ -186,6 +186,24 @@ def test_a_failed_write_is_tried_again(tmp_path: Path, clock: Clock) -> None:
     clock.now += 1.0
     sink.write(BLOCK)
     assert read(path)["phase"] == "starting"
+
+
+def test_autopsies_are_added_to_a_run_that_has_ended(tmp_path: Path) -> None:
+    """A trainer that may still write its state is left alone."""
+    told = {"step": 3, "verdict": "model", "headline": "Log is not finite."}
+    assert not add_autopsies(tmp_path, [told])
+    (tmp_path / FILE).write_text("[]")
+    assert not add_autopsies(tmp_path, [told])
+    state = RunState(RUN)
+    state.fold(BEAT)
+    StateSink(tmp_path, state).close()
+    assert not add_autopsies(tmp_path, [told])
+    assert "autopsies" not in read(tmp_path)
+    state.fold(Beat(1002.0, "failed", 9, 0.0, "nonfinite"))
+    StateSink(tmp_path, state).close()
+    for _ in range(2):
+        assert add_autopsies(tmp_path, [told])
+        assert read(tmp_path) == {**state.snapshot(), "autopsies": [told]}
 
 
 def test_import_loads_neither_tensorboard_nor_tensorflow() -> None:
