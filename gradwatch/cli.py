@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gradwatch.monitoring.command import app as monitoring
+
 if TYPE_CHECKING:
     from gradwatch.interfaces import Rule
 
@@ -60,6 +62,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(monitoring, name="monitoring")
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ LAYERS = (
     ("watch",),
     ("callback",),
     ("preflight",),
-    ("service", "testing"),
+    ("service", "testing", "monitoring"),
     ("demo", "listing"),
     ("cli",),
 )
@@ -42,6 +42,7 @@ LAYERS = (
 FORBIDDEN = {
     "rules": {"keras", "tensorflow", "tensorboard", "prometheus_client"},
     "service": {"keras", "tensorflow", "tensorboard"},
+    "monitoring": {"keras", "tensorflow", "tensorboard"},
     "provenance": {"tensorboard", "prometheus_client", "typer", "rich"},
     "capture": {"tensorboard", "prometheus_client", "typer", "rich"},
     "autopsy": {"tensorboard", "prometheus_client", "typer", "rich"},
