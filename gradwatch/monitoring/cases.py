@@ -17,6 +17,12 @@ from gradwatch.rules import default_rules
 __all__ = ["Case", "cases"]
 
 _AT = 300  # seconds before something happens
+_STEPS = (
+    "last_step_timestamp_seconds",
+    "steps_total",
+    "step_duration_seconds_sum",
+    "step_duration_seconds_count",
+)
 _LATE = 1800  # where what was before counts
 
 
@@ -110,18 +116,19 @@ def _lose(counter: str, world: World) -> None:
     world.set(counter, {"sink": "tensorboard"}, 1, _AT)
 
 
+def _fill(world: World) -> None:
+    """No sink can write, which is told as what it is."""
+    full = {"logdir": "runs"}
+    world.set("logdir_available_bytes", full, 1_024_000, _AT)
+    _lose("sink_errors_total", world)
+
+
 def _nonfinite(world: World) -> None:
     world.set("last_nonfinite_timestamp_seconds", {}, _AT, _AT)
 
 
 def _hang(world: World) -> None:
-    world.freeze(
-        _AT,
-        "last_step_timestamp_seconds",
-        "steps_total",
-        "step_duration_seconds_sum",
-        "step_duration_seconds_count",
-    )
+    world.freeze(_AT, *_STEPS)
 
 
 def _die(world: World) -> None:
@@ -130,12 +137,7 @@ def _die(world: World) -> None:
 
 
 def _never_step(world: World) -> None:
-    for name in (
-        "last_step_timestamp_seconds",
-        "steps_total",
-        "step_duration_seconds_sum",
-        "step_duration_seconds_count",
-    ):
+    for name in _STEPS:
         world.set(name, {"rank": "0"}, 0)
 
 
@@ -287,9 +289,7 @@ _SERVICE = (
     Case(
         "a full disk",
         "GradwatchDiskFull",
-        lambda world: world.set(
-            "logdir_available_bytes", {"logdir": "runs"}, 1_024_000, _AT
-        ),
+        _fill,
         _AT,
         {"logdir": "runs"},
         shown={"humanize1024": "1000ki"},

@@ -123,16 +123,30 @@ def _diverging(s: Settings, rule: Rule) -> Alert:
 
 
 def _lost(s: Settings, rule: Rule) -> Alert:
-    """Returns the alert on a sink that drops readings or raises."""
+    """Returns the alert on a sink that drops readings or raises.
+
+    Not where the disk was full: that has an alert of its own, and is counted
+    here when there is room again.
+    """
     over = duration(s.value("telemetry_seconds"))
+    twice = duration(2 * s.value("telemetry_seconds"))
+    free = s.series("logdir_available_bytes")
     dropped = s.series("events_dropped_total")
     raised = s.series("sink_errors_total")
     return Alert(
         _named(rule),
         "warning",
-        f"sum by ({RUN}) (increase({dropped}[{over}])) > 0\n"
-        f"or\nsum by ({RUN}) (increase({raised}[{over}])) > 0\n"
-        f"or\n{recent(s, rule=rule.name)}\n  {going(s)}",
+        f"""\
+(
+sum by ({RUN}) (increase({dropped}[{over}])) > 0
+or
+sum by ({RUN}) (increase({raised}[{over}])) > 0
+or
+{recent(s, rule=rule.name)}
+  {going(s)}
+)
+unless on (job, instance)
+  min_over_time({free}[{twice}]) < {s.number("disk_free_bytes")}""",
         "A sink loses readings: it is too slow, or it fails.",
         "A sink of run {{ $labels.run }} drops readings or fails. Training "
         "goes on, guarded and judged.",

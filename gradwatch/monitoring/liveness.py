@@ -165,7 +165,7 @@ def _slow(s: Settings) -> Alert:
         "Other load on the machine, throttling, the input pipeline; with "
         "growing shapes, tracing.",
         "Move the other load or the run; prefetch the data.",
-        wait=s.scaled(900),
+        wait=s.scaled(900, 60),
     )
 
 
@@ -220,11 +220,12 @@ def _absent(s: Settings) -> Alert:
 
 def _full(s: Settings) -> Alert:
     free = s.series("logdir_available_bytes")
+    # So long that its runs have been seen again when it is resolved.
+    lately = duration(s.scaled(60, 12))
     return Alert(
         "GradwatchDiskFull",
         "critical",
-        f"min_over_time({free}[{s.range(60)}])\n"
-        f"  < {s.number('disk_free_bytes')}",
+        f"min_over_time({free}[{lately}])\n  < {s.number('disk_free_bytes')}",
         "The disk that runs are written to is full.",
         "{{ $labels.logdir }} on {{ $labels.instance }} has "
         "{{ humanize1024 $value }}B left. Training goes on, but nothing is "

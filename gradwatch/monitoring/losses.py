@@ -16,6 +16,7 @@ ERROR = "run:gradwatch_loss_window_mean:fall_error30m"
 GAIN = "run:gradwatch_loss:gain_ratio"
 
 _UNKNOWN_PLAN, _LONGEST = 5000, 10_000  # steps, as in `rules.progress`
+_BATCH = 16  # examples whose best constant answer says something
 _LEAST = 128  # steps that say something about a mean
 
 
@@ -46,14 +47,18 @@ def _gain(s: Settings, later: str, window: str) -> str:
     """Returns the share of its way down that a loss has gone.
 
     From the best constant answer to the lowest loss of these targets, over the
-    parts of the loss where both are known; else from the first loss to 0.
+    parts of the loss where both are known; else from the first loss to 0. The
+    best constant is fitted to the batch, so its loss there is too low, of n
+    examples by 1/n; batches below 16 say nothing (as in `rules.progress`).
     """
     constant = finite(s.series("component_constant_loss"))
     lowest = finite(s.series("component_lowest_loss"))
     part = finite(s.series("loss_component"))
     known = f"and on ({RUN}, component) {constant} and on ({RUN}, component)"
     known = f"{known} {lowest}"
-    high = f"sum by ({RUN}) ({constant} {known})"
+    batch = greatest(f"max_over_time({s.series('examples')}[{window}])")
+    fitted = f"(1 + 1 / ({batch} >= {_BATCH}))"
+    high = f"sum by ({RUN}) ({constant} {known}) * {fitted}"
     low = f"sum by ({RUN}) ({lowest} {known})"
     now = f"sum by ({RUN}) (avg_over_time({part}[{window}]) {known})"
     first = greatest(s.series("loss_window_first", split="train"))
@@ -63,10 +68,13 @@ def _gain(s: Settings, later: str, window: str) -> str:
 / ({high}
    - {low} > 0)
 or
-({first}
-  - {later})
-/ abs({first})
-unless {high}"""
+(
+  ({first}
+    - {later})
+  / abs({first})
+  unless
+  {high}
+)"""
 
 
 def stalled(s: Settings) -> str:

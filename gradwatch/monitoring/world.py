@@ -194,6 +194,7 @@ _HEALTHY: tuple[tuple[str, float, float, dict[str, str]], ...] = (
     ("loss_component", 10, -0.01, _MSE),
     ("component_constant_loss", 10, 0, _MSE),
     ("component_lowest_loss", 0, 0, _MSE),
+    ("examples", 32, 0, {}),
     ("loss_window_mean", 10, -0.01, _TRAIN),
     ("loss_window_noise", 0.1, 0, _TRAIN),
     ("loss_window_first", 10, 0, _TRAIN),
