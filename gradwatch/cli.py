@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gradwatch.drill import drill
 from gradwatch.monitoring.command import app as monitoring
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ def _root(
     ] = False,
 ) -> None:
     """Makes a long Keras run visible and says what goes wrong."""
+
+
+app.command()(drill)
 
 
 @app.command()

@@ -34,7 +34,8 @@ LAYERS = (
     ("callback",),
     ("preflight",),
     ("service", "testing", "monitoring"),
-    ("demo", "listing"),
+    ("demo", "listing", "onlooker"),
+    ("drill",),
     ("cli",),
 )
 """From the bottom up; a module may import those of its own part and below."""
