@@ -52,7 +52,9 @@ def test_origins_are_named(name: str, jit: bool) -> None:
     assert found.operation in case.operation
     assert found.phase == case.phase
     assert found.verdict == case.verdict
-    assert found.layer.endswith(case.layer)
+    # Keras numbers layers of a kind, over all tests of a process.
+    layer = found.layer.rstrip("0123456789").removesuffix("_")
+    assert layer.endswith(case.layer)
     assert bool(found.layer) == bool(case.layer)
     line = "" if found.source is None else found.source.text
     assert line.endswith("# here") is case.line
