@@ -6,6 +6,7 @@ Each function returns what it was given, made ready for use, or raises a
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from gradwatch.interfaces import Rule, Sink
 __all__ = [
     "Contents",
     "OnNonfinite",
+    "autopsy_seconds",
     "blackbox",
     "budget",
     "every_steps",
@@ -124,6 +126,15 @@ def blackbox(value: str) -> Contents:
             return contents  # type: ignore[no-any-return]
     do = "With 'weights' no data are written to the disk."
     _refuse("blackbox", "'full', 'weights' or 'off'", value, do)
+
+
+def autopsy_seconds(value: float) -> float:
+    """How long autopsies may take; 0 = none."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and 0 <= value < math.inf:
+        return float(value)
+    what = "a number of seconds, at least 0"
+    _refuse("autopsy_seconds", what, value, "0 makes no autopsy.")
 
 
 def port(value: int | None) -> int | None:

@@ -31,6 +31,7 @@ from gradwatch.epochs import epoch_record
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.harmless import harmless
 from gradwatch.identity import new_run
+from gradwatch.incidents import Incidents
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.records import Finding, Run
 from gradwatch.resume import find_predecessor
@@ -72,6 +73,8 @@ class GradWatch(keras.callbacks.Callback):
         blackbox: what is written of the first bad step of an incident, so that
             it can be run again: `"full"`, `"weights"` (all but its batch, so no
             data) or `"off"`.
+        autopsy_seconds: how long, after a fit, its bad steps may be replayed to
+            name operation and line; 0 = not at all.
         rules: judge the run; default: `default_rules()`.
         sinks: further sinks, beside TensorBoard, `state.json`,
             `findings.jsonl` and the log.
@@ -96,6 +99,7 @@ class GradWatch(keras.callbacks.Callback):
         on_nonfinite: arguments.OnNonfinite = "stop",
         max_skips: int = 10,
         blackbox: arguments.Contents = "full",
+        autopsy_seconds: float = 30.0,
         rules: Sequence[Rule] | None = None,
         sinks: Sequence[Sink] = (),
         metrics_port: int | None = None,
@@ -110,7 +114,8 @@ class GradWatch(keras.callbacks.Callback):
         self._budget = arguments.budget(budget)
         self._on_nonfinite = arguments.on_nonfinite(on_nonfinite)
         self._max_skips = arguments.max_skips(max_skips)
-        self._blackbox = arguments.blackbox(blackbox)
+        seconds = arguments.autopsy_seconds(autopsy_seconds)
+        self._kept = arguments.blackbox(blackbox), seconds
         rules = default_rules() if rules is None else rules
         self._rules = arguments.parts("rules", rules, ("begin", "check"))
         members = ("open", "write", "close")
@@ -149,9 +154,7 @@ class GradWatch(keras.callbacks.Callback):
         """Returns the story of the run so far, a few lines of text."""
         if self._watch is None:
             return "No run yet: pass this callback to `fit`."
-        return summary(
-            self._watch.state.snapshot(), self.findings, self._watch.path
-        )
+        return summary(self.state, self.findings, self._watch.path)
 
     @contextlib.contextmanager
     def watching(self, model: Any) -> Iterator[Self]:
@@ -258,13 +261,9 @@ class GradWatch(keras.callbacks.Callback):
         if found.installed <= self._set:
             found.owner.orphaned()
             return
+        do = "One of them is enough: give it all rules and sinks."
         error = GradWatchError(
-            expected(
-                "callbacks",
-                "one GradWatch in a fit",
-                "two",
-                "One of them is enough: give it all rules and sinks.",
-            )
+            expected("callbacks", "one GradWatch in a fit", "two", do)
         )
         found.owner.failed(error)
         raise error
@@ -287,7 +286,7 @@ class GradWatch(keras.callbacks.Callback):
             path,
             self._on_nonfinite,
             self._max_skips,
-            self._blackbox,
+            Incidents(run, path, self._on_nonfinite, *self._kept),
             self._rules,
             lambda state: [
                 *disk_sinks(path, state, self._every_steps),

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -49,9 +50,9 @@ def demo(logdir: Path, console: Console) -> dict[str, GradWatch]:
             _train(digits_model(loss), x, y, watches[name], name, progress)
     _show(watches, console)
     console.print("\nLook further:", highlight=False)
+    broken = watches["distance-loss"].path
     for command in (
-        f"gradwatch autopsy {watches['distance-loss'].path} "
-        "--model gradwatch.testing.digits:distance_model",
+        f"cat {broken}/blackbox/step-*/autopsy.md",
         f"tensorboard --logdir {logdir}",
         f"gradwatch serve --logdir {logdir}",
     ):
@@ -100,7 +101,7 @@ def _show(watches: dict[str, GradWatch], console: Console) -> None:
     console.print(table)
     for name, watch in watches.items():
         for f in watch.findings:
-            text = f"{f.message}\n\n[green]{f.advice}[/]"
+            text = f"{escape(f.message)}\n\n[green]{escape(f.advice)}[/]"
             title = f"{name}: {f.rule}"
             console.print(Panel(text, title=title, title_align="left"))
     console.print("Run directories:", highlight=False)

@@ -20,6 +20,7 @@ from gradwatch.interfaces import Rule
 from gradwatch.outlet import Outlet
 from gradwatch.records import (
     Anatomy,
+    Autopsy,
     Beat,
     Block,
     Finding,
@@ -27,6 +28,7 @@ from gradwatch.records import (
     Record,
     Run,
     Schema,
+    explained,
 )
 from gradwatch.rules.folding import Folding
 from gradwatch.runstate import RunState
@@ -245,6 +247,8 @@ class Pump:
             item.done.set()
         elif isinstance(item, _Opened):
             self._open(item)
+        elif isinstance(item, Autopsy):  # nothing for rules to judge
+            self._send(item)
         else:
             if isinstance(item, Block):
                 self._waiting -= item.nbytes
@@ -271,6 +275,8 @@ class Pump:
     def _send(self, record: Record) -> None:
         if isinstance(record, Finding):
             self.findings.append(record)
+        elif isinstance(record, Autopsy):
+            self.findings = explained(self.findings, record)
         self._state.fold(record)
         for outlet in self._outlets:
             outlet.put(record)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.facts import Anatomy, Cut, CutKind, Layer, Variable
+from gradwatch.reports import Autopsy
 from gradwatch.signals import SIGNALS, Slot
 
 __all__ = [
     "Anatomy",
+    "Autopsy",
     "Beat",
     "Block",
     "Cut",
@@ -33,6 +35,8 @@ __all__ = [
     "Schema",
     "Severity",
     "Variable",
+    "explained",
+    "of_step",
 ]
 
 Severity = Literal["info", "warning", "critical"]
@@ -233,4 +237,34 @@ class Finding:
         return cls(**{**data, "causes": tuple(data["causes"])})
 
 
-Record = Block | Epoch | Finding | Beat
+Record = Block | Epoch | Finding | Beat | Autopsy
+
+
+def of_step(findings: Iterable[Finding], step: int) -> Finding | None:
+    """Returns the finding that says that a step was not finite, if any."""
+    named = (f for f in findings if f.first_step == step)
+    serious = (
+        f
+        for f in named
+        if f.severity == "critical" or f.rule.startswith("nonfinite")
+    )
+    return next(serious, None)
+
+
+def explained(findings: Iterable[Finding], autopsy: Autopsy) -> list[Finding]:
+    """Returns findings, that of an autopsy's step completed by its headline.
+
+    Its advice as well, if there is one.
+    """
+    known = list(findings)
+    told = of_step(known, autopsy.step)
+    return [
+        replace(
+            f,
+            message=f"{f.message} {autopsy.headline()}",
+            advice=autopsy.advice or f.advice,
+        )
+        if f is told
+        else f
+        for f in known
+    ]

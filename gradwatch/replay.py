@@ -1,6 +1,7 @@
 """Judging again: a recorded run goes through rules, as it went live.
 
-So a rule can be tested on old runs. It sees what was recorded: every step of
+With the headlines of the autopsies that lie in the run directory. So a rule can
+be tested on old runs. It sees what was recorded: every step of
 short runs, less of long ones (see `sinks/thinning.py`), and the newest Anatomy.
 Beats are not recorded: rules about liveness stay silent. Needs no TensorFlow.
 """
@@ -19,11 +20,13 @@ from gradwatch.errors import GradWatchError, expected
 from gradwatch.interfaces import Rule
 from gradwatch.records import (
     Anatomy,
+    Autopsy,
     Block,
     Epoch,
     Finding,
     Record,
     Schema,
+    explained,
 )
 from gradwatch.rules.folding import Folding
 from gradwatch.sinks.readings import read_run
@@ -67,7 +70,11 @@ def replay(run_dir: str | Path, rules: Sequence[Rule]) -> list[Finding]:
     Raises:
         GradWatchError: there is no recorded run in that folder.
     """
-    return judge(rules, _received(read_recording(run_dir)))
+    findings = judge(rules, _received(read_recording(run_dir)))
+    for file in Path(run_dir).glob("blackbox/step-*/autopsy.json"):
+        autopsy = Autopsy.from_json(json.loads(file.read_text()))
+        findings = explained(findings, autopsy)
+    return findings
 
 
 def judge(

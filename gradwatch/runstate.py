@@ -18,6 +18,7 @@ import numpy as np
 
 from gradwatch.records import (
     Anatomy,
+    Autopsy,
     Beat,
     Block,
     Epoch,
@@ -26,6 +27,7 @@ from gradwatch.records import (
     Record,
     Run,
     Schema,
+    explained,
 )
 from gradwatch.series import Distribution, History, Newest
 from gradwatch.signals import Slot
@@ -48,6 +50,7 @@ _TRACED = 50  # variables with a history
 _PARTS = 16  # components of the loss with one
 _SLOTS = 4000  # newest values kept; more would pass 1 MB of state.json
 _FINDINGS = 50
+_AUTOPSIES = 50
 _SUBJECTS = 100  # label sets of finding_last_timestamp_seconds
 
 
@@ -76,6 +79,7 @@ class RunState:
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._first: list[float] = []
         self._findings: deque[Finding] = deque(maxlen=_FINDINGS)
+        self._autopsies: deque[Autopsy] = deque(maxlen=_AUTOPSIES)
         self._finding_counts: Counter[tuple[str, str]] = Counter()
         self._finding_times: dict[tuple[str, str, str], float] = {}
         self._tally = Tally()
@@ -133,6 +137,10 @@ class RunState:
                 self._fold_block(record)
             elif isinstance(record, Finding):
                 self._fold_finding(record)
+            elif isinstance(record, Autopsy):
+                self._autopsies.append(record)
+                told = explained(self._findings, record)
+                self._findings = deque(told, maxlen=_FINDINGS)
             elif isinstance(record, Epoch):
                 self._epoch = record
             else:
@@ -173,7 +181,6 @@ class RunState:
     def snapshot(self) -> dict[str, Any]:
         """Returns the present as plain data, the contents of `state.json`."""
         with self._lock:
-            beat = self._beat
             return {
                 "version": VERSION,
                 "run": asdict(self._run),
@@ -181,18 +188,7 @@ class RunState:
                 "model": self._anatomy.model,
                 "optimizer": self._anatomy.optimizer.get("class_name", ""),
                 "variables": len(self._anatomy.variables),
-                "phase": beat.phase,
-                "phase_since": self._phase_since,
-                "reason": beat.reason,
-                "end": beat.time if beat.phase in ENDED else 0.0,
-                "heartbeat": beat.time,
-                "next_beat": beat.next,
-                "executions": beat.executions,
-                "step_began": beat.step_began,
-                "compiling": beat.compiling,
-                "queued": dict(beat.queued),
-                "dropped": dict(beat.dropped),
-                "errors": dict(beat.errors),
+                **self._life(),
                 "epoch": self._epoch.epoch if self._epoch else -1,
                 "steps": self._steps,
                 "resumed_from": self._anatomy.resumed_from,
@@ -205,7 +201,33 @@ class RunState:
                 "loss_window": self._loss_window(),
                 "history": self._plain_history(),
                 "findings": [asdict(f) for f in self._findings],
+                "autopsies": [
+                    {
+                        "step": found.step,
+                        "verdict": found.verdict,
+                        "headline": found.headline(),
+                    }
+                    for found in self._autopsies
+                ],
             }
+
+    def _life(self) -> dict[str, Any]:
+        """What the last sign of life says."""
+        beat = self._beat
+        return {
+            "phase": beat.phase,
+            "phase_since": self._phase_since,
+            "reason": beat.reason,
+            "end": beat.time if beat.phase in ENDED else 0.0,
+            "heartbeat": beat.time,
+            "next_beat": beat.next,
+            "executions": beat.executions,
+            "step_began": beat.step_began,
+            "compiling": beat.compiling,
+            "queued": dict(beat.queued),
+            "dropped": dict(beat.dropped),
+            "errors": dict(beat.errors),
+        }
 
     def _values(self) -> list[list[Any]]:
         """Newest values as `[signal, subject, value]`."""

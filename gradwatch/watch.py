@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import threading
 import time
 import weakref
@@ -17,26 +16,23 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from gradwatch.arguments import Contents, OnNonfinite
-from gradwatch.blackbox import write
+from gradwatch.arguments import OnNonfinite
 from gradwatch.capture import Capture, FitFrame, Schedule
 from gradwatch.errors import NonFiniteError
+from gradwatch.incidents import Incidents
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.metrics import Endpoint
 from gradwatch.outlet import Outlet
 from gradwatch.pump import Pump
-from gradwatch.records import Anatomy, Finding, Phase, Run, Schema
+from gradwatch.records import Anatomy, Phase, Run, Schema, of_step
 from gradwatch.resume import Predecessor
 from gradwatch.runstate import RunState
 from gradwatch.serving import Serving
 
 __all__ = ["Watch"]
 
-_log = logging.getLogger("gradwatch")
-
 _CLOSING_SECONDS = 5.0
 _FINDING_SECONDS = 5.0
-_BOXES = 5  # of up to 512 MB, in a run that skips
 
 
 class Watch:
@@ -47,7 +43,7 @@ class Watch:
         path: its directory.
         on_nonfinite: what a bad step means.
         max_skips: bad steps in a row that are skipped, with `"skip"`.
-        blackbox: what is kept of a bad step.
+        incidents: keeps and explains bad steps.
         rules: judge it.
         sinks: made for a RunState; take its records.
         metrics_port: see `GradWatch`.
@@ -61,7 +57,7 @@ class Watch:
         path: Path,
         on_nonfinite: OnNonfinite,
         max_skips: int,
-        blackbox: Contents,
+        incidents: Incidents,
         rules: Sequence[Rule],
         sinks: Callable[[RunState], Sequence[Sink]],
         metrics_port: int | None,
@@ -75,8 +71,7 @@ class Watch:
         self.active = False
         self._on_nonfinite = on_nonfinite
         self._skips = {"record": None, "skip": max_skips}.get(on_nonfinite, 0)
-        self._blackbox = blackbox
-        self._boxes = 0
+        self._incidents = incidents
         self._schedule = schedule
         self._predecessor = predecessor
         self._executions = 0
@@ -111,9 +106,13 @@ class Watch:
         kept = self._capture
         if kept is None or not kept.fits(model):
             first_step = kept.count if kept else 0
-            full = self._blackbox == "full"
             kept = Capture(
-                model, self._skips, full, first_step, self._schedule, self
+                model,
+                self._skips,
+                self._incidents.keeps_batch,
+                first_step,
+                self._schedule,
+                self,
             )
         self._capture = kept
         self._latched, self._planned = -1, False
@@ -186,34 +185,16 @@ class Watch:
 
     def kept(self, step: int) -> None:
         """Writes the black box of an incident."""
-        if self._blackbox == "off" or self._boxes == _BOXES:
-            return
-        self._boxes += 1
-        self.pump.flush(_FINDING_SECONDS)
-        try:
-            self._write(f"step-{step}", step)
-        except Exception as error:
-            _log.warning("Step %d has no black box: %r", step, error)
+        if self._capture is not None and self._incidents.wanted:
+            self.pump.flush(_FINDING_SECONDS)
+            finding = of_step(self.pump.findings, step)
+            self._incidents.keep(self._capture, step, finding)
 
     def snapshot(self) -> Path | None:
         """Writes the model as it is now; see `GradWatch.snapshot`."""
-        step = self._capture.count if self._capture is not None else 0
-        return self._write(f"snapshot-{step}", None)
-
-    def _write(self, name: str, step: int | None) -> Path | None:
         if self._capture is None:
             return None
-        path = self.path / "blackbox" / name
-        manifest, arrays = self._capture.evidence(step)
-        manifest |= {
-            "run": self.run.id,
-            "time": time.time(),
-            "versions": self.run.versions,
-            "on_nonfinite": self._on_nonfinite,
-            "finding": None if step is None else self._finding(step),
-        }
-        write(path, arrays, manifest)
-        return path
+        return self._incidents.snapshot(self._capture)
 
     def latched(self, step: int) -> None:
         """Ends the fit, the way that the user chose."""
@@ -221,8 +202,9 @@ class Watch:
             return
         self._latched = step
         if self._on_nonfinite == "raise":
+            self._explain()
             self.pump.flush(_FINDING_SECONDS)
-            error = NonFiniteError(step, self._finding(step))
+            error = NonFiniteError(step, of_step(self.pump.findings, step))
             self.failed(error)
             raise error
         if self._capture is not None:
@@ -245,10 +227,13 @@ class Watch:
     def finished(self) -> None:
         """Ends the run at the end of `fit`."""
         self.look()
-        if self._latched >= 0:
-            self.end("failed", "nonfinite")
-        else:
-            self.end("finished", "")
+        try:
+            self._explain()
+        finally:
+            if self._latched >= 0:
+                self.end("failed", "nonfinite")
+            else:
+                self.end("finished", "")
 
     def end(self, phase: Phase, reason: str) -> None:
         """Puts the model right and closes everything; twice is once."""
@@ -266,6 +251,12 @@ class Watch:
         """See `Tap`."""
         return self._capture.tap.step if self._capture else (0.0, False)
 
+    def _explain(self) -> None:
+        """Has the bad steps of this fit explained, in time."""
+        if self._capture is not None and self.active:
+            for found in self._incidents.autopsies(self._capture.model):
+                self.pump.put(found)
+
     def _fit_runs(self) -> bool:
         """Whether the fit that began may still be running."""
         return self._fit is not None and self._fit.runs()
@@ -275,17 +266,6 @@ class Watch:
         self.end("interrupted", "the process ended")
         # Also where the pump itself has ended the run, just before.
         self.pump.wait(_CLOSING_SECONDS)
-
-    def _finding(self, step: int) -> Finding | None:
-        return next(
-            (
-                f
-                for f in self.pump.findings
-                if f.first_step == step
-                and (f.severity == "critical" or f.rule.startswith("nonfinite"))
-            ),
-            None,
-        )
 
 
 def _process_ends(watch: weakref.ref[Watch]) -> None:

@@ -32,6 +32,21 @@ class Demo(NamedTuple):
         return path
 
 
+@pytest.fixture(autouse=True)
+def _autopsies(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most tests make no autopsy: a second for each would add up.
+
+    Those marked `autopsy` have the default that users have; so has all that
+    runs in a process of its own: demo and examples.
+    """
+    callback = sys.modules.get("gradwatch.callback")
+    if callback is not None and "autopsy" not in request.keywords:
+        defaults = callback.GradWatch.__init__.__kwdefaults__
+        monkeypatch.setitem(defaults, "autopsy_seconds", 0.0)
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """The demo, run once as a user runs it, in a process of its own."""

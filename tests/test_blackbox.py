@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +282,73 @@ def test_what_cannot_be_written_is_no_reason_to_fail(
     assert watch.path is not None
     assert [*(watch.path / "blackbox").iterdir()] == []
     assert "No space left" in caplog.text
+
+
+DISKS = """
+import resource
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from gradwatch import GradWatch
+
+class InTheWay(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if how == "a file in the way":
+            (watch.path / "blackbox").touch()
+
+x = np.ones((64, 64), np.float32)
+x[40] = np.nan
+y = np.ones((64, 1), np.float32)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+rooms = {"full": 1024, "nearly full": 24 * 1024}
+for how in ("full", "nearly full", "a file in the way"):
+    print(how, file=sys.stderr)
+    logdir = Path(sys.argv[1]) / how
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    watch = GradWatch(logdir)
+    room = rooms.get(how, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0,
+              callbacks=[watch, InTheWay()])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert [f.rule for f in watch.findings] == ["nonfinite_batch"]
+    assert watch.state["reason"] == "nonfinite", watch.state
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    boxes = [p.name for p in logdir.glob("*/blackbox/*")]
+    print(how, boxes, len(watch.state["autopsies"]))
+"""
+
+
+def test_a_real_disk_that_refuses(tmp_path: Path) -> None:
+    """No file may grow any more: the incident is told, and the run ends well.
+
+    A limit on the size of files is what a full disk is to a process. A
+    read-only directory refuses nothing to root, so a file stands in the way.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", DISKS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "full [] 0",
+        "nearly full ['step-5'] 1",
+        "a file in the way [] 0",
+    ]
+    _, full, nearly = re.split(
+        "^(?:full|nearly full)\n", done.stderr, flags=re.M
+    )
+    nearly, _, barred = nearly.partition("a file in the way\n")
+    for said, refused in ((full, True), (nearly, False), (barred, True)):
+        assert ("Step 5 has no black box" in said) is refused
 
 
 def test_what_is_too_large_is_left_out_and_named(

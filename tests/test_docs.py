@@ -55,6 +55,7 @@ def run_page(page: str) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.autopsy
 def test_readme_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

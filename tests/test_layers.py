@@ -11,7 +11,7 @@ ROOT = Path(gradwatch.__file__).parent
 
 LAYERS = (
     ("catalogue",),
-    ("signals", "facts"),
+    ("signals", "facts", "reports"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
     ("components", "provenance", "sheets"),
@@ -29,6 +29,7 @@ LAYERS = (
     ("metrics",),
     ("pump", "replay", "blackbox", "serving"),
     ("autopsy",),
+    ("incidents",),
     ("watch",),
     ("callback",),
     ("preflight",),

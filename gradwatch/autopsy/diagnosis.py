@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +10,17 @@ import numpy as np
 import tensorflow as tf
 
 from gradwatch.autopsy.advice import advice
+from gradwatch.autopsy.limit import Limit
 from gradwatch.autopsy.links import forward_of
 from gradwatch.autopsy.origin import Origin, find_origin, origin_behind
 from gradwatch.autopsy.precision import finite_in_float64
 from gradwatch.autopsy.probe import Probe, Program
-from gradwatch.autopsy.report import Autopsy, Phase, Source
 from gradwatch.autopsy.trace import Traced, trace
-from gradwatch.capture.anatomy import layer_path
 from gradwatch.provenance import layer_of, line_of
 from gradwatch.provenance.paths import FUNCTIONS
+from gradwatch.reports import Autopsy, Phase, Source
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "explain", "tensors"]
 
 _MOST_SAMPLES = 16
 _MODES = {False: "graph", True: "xla"}
@@ -46,36 +46,75 @@ def diagnose(model: Any, batch: Any) -> Autopsy:
             `[examples, ...]`, mostly `(x, y)` or `(x, y, sample_weight)`.
 
     Returns:
-        What was found. In the run's own mode first (`model.jit_compile`), then
-        in the other one.
+        What was found, in graph mode or under XLA.
 
     Raises:
         Exception: what the model's train step raises.
     """
-    batch = tf.nest.map_structure(tf.convert_to_tensor, batch)
-    traced = trace(model, batch)
-    leaves = tf.nest.flatten(batch, expand_composites=True)
-    captured = {id(inside): out for out, inside in traced.graph.captures}
-    given = [
-        *leaves,
-        *(captured[id(t)] for t in traced.graph.inputs[len(leaves) :]),
-    ]
-    own = bool(model.jit_compile)
-    for jit in (own, not own):
-        found = _found(traced, given, jit)
-        if found is not None:
-            told = _Case(model, traced, found[0], len(leaves)).told(found[1])
-            return replace(told, mode=_MODES[jit], reproducible=jit == own)
-    return Autopsy("not reproducible")
+    limit = Limit()
+    traced = trace(model, tensors(batch), {}, limit)
+    (*_, found) = explain(traced, bool(model.jit_compile), limit)
+    return found
+
+
+def tensors(batch: Any) -> Any:
+    """Returns a batch as a nest of eager tensors."""
+
+    def tensor(leaf: Any) -> Any:
+        return None if leaf is None else tf.convert_to_tensor(leaf)
+
+    return tf.nest.map_structure(tensor, batch)
+
+
+def explain(traced: Traced, own: bool, limit: Limit) -> Iterator[Autopsy]:
+    """Names what was first not finite in a step; any thread.
+
+    It is looked for in graph mode: XLA takes minutes to compile a large step of
+    which every float is looked at. Where the run's own mode is XLA it is asked
+    whether the step is not finite there as well.
+
+    Args:
+        traced: the step.
+        own: whether the run's own mode is XLA.
+        limit: ends it.
+
+    Yields:
+        What is known so far; the last one stands.
+
+    Raises:
+        TimeUp: the limit is reached.
+    """
+    for jit in (False, True):
+        found = _found(traced, jit, limit)
+        if found is None:
+            continue
+        told = _Case(traced, found[0]).told(found[1])
+        yield replace(told, mode=_MODES[jit], reproducible=jit == own)
+        if own and not jit and _happens(traced, limit):
+            yield replace(told, mode=_MODES[own], reproducible=True)
+        return
+    yield Autopsy("not reproducible")
+
+
+def _happens(traced: Traced, limit: Limit) -> bool:
+    """Whether a step is not finite under XLA."""
+    ends = [*traced.losses, *traced.ends()]
+    try:
+        program = Program(traced.graph, True, limit)
+        return not program.finite(ends, traced.given)
+    except tf.errors.OpError:  # XLA does not compile this step
+        limit.check()
+        return False
 
 
 def _found(
-    traced: Traced, given: Sequence[Any], jit: bool
+    traced: Traced, jit: bool, limit: Limit
 ) -> tuple[Probe, Origin] | None:
     """Returns what a step computes in one mode, and the origin if any."""
     try:
-        probe = Probe(Program(traced.graph, jit), given)
+        probe = Probe(Program(traced.graph, jit, limit), traced.given)
     except tf.errors.OpError:  # XLA does not compile this step
+        limit.check()
         return None
     for targets in (traced.losses, traced.ends()):
         origin = find_origin(probe, targets)
@@ -83,7 +122,7 @@ def _found(
             continue
         # A loop's lists cannot be taken out of what XLA has compiled.
         closed = jit and origin.tensor.op.type in FUNCTIONS
-        return (closed and _found(traced, given, False)) or (probe, origin)
+        return (closed and _found(traced, False, limit)) or (probe, origin)
     return None
 
 
@@ -91,18 +130,12 @@ class _Case:
     """An origin in words.
 
     Args:
-        model: the model.
-        traced: its step.
-        probe: what the step computed.
-        leaves: how many of its inputs are the batch.
+        traced: the step.
+        probe: what it computed.
     """
 
-    def __init__(
-        self, model: Any, traced: Traced, probe: Probe, leaves: int
-    ) -> None:
-        layers = model._flatten_layers(include_self=False)
-        self._layers = list(map(layer_path, layers))
-        self._traced, self._probe, self._leaves = traced, probe, leaves
+    def __init__(self, traced: Traced, probe: Probe) -> None:
+        self._traced, self._probe = traced, probe
 
     def told(self, origin: Origin) -> Autopsy:
         """Returns what there is to say of an origin."""
@@ -111,11 +144,12 @@ class _Case:
             origin = origin_behind(origin, forward) or origin
         operation = origin.tensor.op
         forward = forward_of(operation)
+        named = operation if forward is None else forward
+        origin.probe.values([origin.tensor, *_floats(origin, named)])
         phase: Phase = "forward" if forward is None else "backward"
-        batch = self._traced.graph.inputs[: self._leaves]
+        batch = self._traced.graph.inputs[: self._traced.leaves]
         if any(origin.tensor is leaf for leaf in batch):
             phase = "data"
-        named = operation if forward is None else forward
         found = Autopsy(
             "model",
             phase=phase,
@@ -147,7 +181,7 @@ class _Case:
 
     def _layer(self, operation: Any, origin: Origin) -> str:
         for known in (operation, *reversed(origin.outer)):
-            layer = layer_of(known, self._layers)
+            layer = layer_of(known, self._traced.layers)
             if layer:
                 return layer
         return ""
@@ -169,7 +203,7 @@ class _Case:
 
     def _samples(self, origin: Origin) -> list[int]:
         """Examples at which the origin is not finite."""
-        shapes = [t.shape for t in self._probe.inputs[: self._leaves]]
+        shapes = [t.shape for t in self._probe.inputs[: self._traced.leaves]]
         rows = {shape[0] for shape in shapes if shape.rank}
         value = origin.probe.values([origin.tensor])[0]
         if not value.dtype.is_floating or not value.shape.rank:
@@ -182,12 +216,17 @@ class _Case:
 
     def _inputs(self, origin: Origin, named: Any) -> Iterator[str]:
         """Describes the inputs of the operation, where they can be seen."""
-        graph = origin.probe.program.graph
-        seen = named if named.graph is graph else origin.tensor.op
-        floats = [t for t in seen.inputs if t.dtype.is_floating]
+        floats = _floats(origin, named)
         result = _array(origin.probe.values([origin.tensor])[0])
         for tensor, value in zip(floats, origin.probe.values(floats)):
             yield _described(tensor.dtype.name, _array(value), result)
+
+
+def _floats(origin: Origin, named: Any) -> list[Any]:
+    """The inputs of an operation, or of the origin's, in the origin's graph."""
+    graph = origin.probe.program.graph
+    seen = named if named.graph is graph else origin.tensor.op
+    return [t for t in seen.inputs if t.dtype.is_floating]
 
 
 def _array(value: Any) -> Any:

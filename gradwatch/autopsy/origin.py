@@ -162,6 +162,7 @@ def _inside(origin: Origin) -> Origin:
         given = origin.probe.values(list(operation.inputs))
         found = _called(graphs, given, origin)
     except tf.errors.OpError:  # lists of tensors, under XLA
+        origin.probe.program.limit.check()
         return origin
     if found is None:
         return origin
@@ -183,13 +184,15 @@ def _called(
 
 
 def _run(graph: Any, given: Sequence[Any], origin: Origin) -> Origin | None:
-    program = Program(graph, origin.probe.program.jit)
+    known = origin.probe.program
+    program = Program(graph, known.jit, known.limit)
     return find_origin(Probe(program, given), graph.outputs)
 
 
 def _loop(body: Any, given: Sequence[Any], origin: Origin) -> Origin | None:
     """Runs a loop's body until something is not finite."""
-    program = Program(body, origin.probe.program.jit)
+    known = origin.probe.program
+    program = Program(body, known.jit, known.limit)
     values = list(given)
     for turn in range(_MOST_TURNS):
         probe = Probe(program, values)

@@ -25,7 +25,11 @@ def finite_in_float64(probe: Probe, targets: Sequence[Any]) -> bool | None:
         targets: tensors of it.
 
     Returns:
-        `None` where it cannot be run so: an operation has no float64 kernel.
+        `None` where it cannot be run so: an operation has no float64 kernel,
+        or a variable is read inside of a function.
+
+    Raises:
+        TimeUp: the probe's limit is reached.
     """
     graph = probe.program.graph
     try:
@@ -35,8 +39,10 @@ def finite_in_float64(probe: Probe, targets: Sequence[Any]) -> bool | None:
             autograph=False,
             jit_compile=probe.program.jit,
         )
-        return bool(run.get_concrete_function(*probe.inputs)(*probe.inputs))
+        traced = run.get_concrete_function(*probe.inputs)
+        return bool(probe.program.limit.call(traced, *probe.inputs))
     except Exception:  # whatever TensorFlow raises
+        probe.program.limit.check()
         return None
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
+
+from gradwatch.autopsy.limit import Limit
 
 __all__ = ["Flags", "Probe", "Program", "definition_of"]
 
@@ -36,15 +37,18 @@ class Program:
     Args:
         graph: a `FuncGraph`.
         jit: whether XLA compiles it.
+        limit: ends it.
 
     Attributes:
         graph: the same.
         jit: the same.
+        limit: the same.
         floats: its float tensors, in the order of their operations.
     """
 
-    def __init__(self, graph: Any, jit: bool) -> None:
-        self.graph, self.jit = graph, jit
+    def __init__(self, graph: Any, jit: bool, limit: Limit) -> None:
+        limit.check()
+        self.graph, self.jit, self.limit = graph, jit, limit
         self._definition = definition_of(graph)
         kept = {node.name for node in self._definition.node}
         self.floats = [
@@ -76,13 +80,25 @@ class Program:
                 jit_compile=self.jit,
             )
             self._functions[names] = traced.get_concrete_function(*inputs)
-        found, flags = self._functions[names](*inputs)
+        found, flags = self.limit.call(self._functions[names], *inputs)
         return found, flags
+
+    def finite(self, tensors: Sequence[Any], inputs: Sequence[Any]) -> bool:
+        """Returns whether tensors of the graph are, run from `inputs`."""
+
+        def check(*given: Any) -> Any:
+            found = self._imported([tensor.name for tensor in tensors], given)
+            each = [tf.reduce_all(tf.math.is_finite(t)) for t in found]
+            return tf.reduce_all(each)
+
+        traced = tf.function(check, autograph=False, jit_compile=self.jit)
+        function = traced.get_concrete_function(*inputs)
+        return bool(self.limit.call(function, *inputs))
 
     def _traced(self, names: Sequence[str], given: Sequence[Any]) -> Any:
         every = [tensor.name for tensor in self.floats]
         found = self._imported([*names, *every], given)
-        return found[: len(names)], _flags(found[len(names) :])
+        return found[: len(names)], _flags(found[len(names) :], self.jit)
 
     def _imported(self, names: Sequence[str], given: Sequence[Any]) -> Any:
         """The tensors of these names, in the graph being built."""
@@ -126,34 +142,55 @@ class Probe:
             if tensor.dtype.is_floating
         ]
         inside = program.run([], self.inputs)[1].numpy()
-        outside = [_flags([value]).numpy()[0] for _, value in given]
+        outside = _flags([value for _, value in given], False).numpy()
         tensors = [*program.floats, *(tensor for tensor, _ in given)]
         self.nonfinite = {
             tensor.name: Flags(bool(nan), bool(inf))
             for tensor, (nan, inf) in zip(tensors, [*inside, *outside])
             if nan or inf
         }
+        self._known = {
+            tensor.name: value
+            for tensor, value in zip(program.graph.inputs, self.inputs)
+        }
 
     def values(self, tensors: Sequence[Any]) -> list[Any]:
-        """Returns what tensors of the graph are, as eager tensors."""
-        graph = self.program.graph
-        inputs = {t.name: v for t, v in zip(graph.inputs, self.inputs)}
-        asked = [t for t in tensors if t.name not in inputs]
+        """Returns what tensors of the graph are, as eager tensors.
+
+        The graph is made once more for those that were not asked for before.
+        """
+        asked = [t for t in tensors if t.name not in self._known]
         found = self.program.run(asked, self.inputs)[0] if asked else []
-        known = inputs | {t.name: v for t, v in zip(asked, found)}
-        return [known[t.name] for t in tensors]
+        self._known |= {t.name: v for t, v in zip(asked, found)}
+        return [self._known[t.name] for t in tensors]
 
 
-def _flags(tensors: Sequence[Any]) -> Any:
-    """Bool `[N, 2]`: whether each tensor holds NaN, whether Inf."""
-    rows = [
-        [
-            tf.reduce_any(tf.math.is_nan(tensor)),
-            tf.reduce_any(tf.math.is_inf(tensor)),
+def _flags(tensors: Sequence[Any], jit: bool) -> Any:
+    """Bool `[N, 2]`: whether each tensor holds NaN, whether Inf.
+
+    One operation a tensor, which XLA does not know: `[5]` with its counts of
+    -Inf, Inf and NaN at the end (read in tensorflow 2.21,
+    `core/ops/debug_ops.cc`, CONCISE_HEALTH).
+    """
+    if not tensors:
+        return tf.zeros([0, 2], tf.bool)
+    if jit:
+        rows = [
+            [
+                tf.reduce_any(tf.math.is_nan(tensor)),
+                tf.reduce_any(tf.math.is_inf(tensor)),
+            ]
+            for tensor in tensors
         ]
+        return tf.stack(rows)
+    counts = [
+        tf.raw_ops.DebugNumericSummaryV2(
+            input=tensor, output_dtype=tf.float64, tensor_debug_mode=3
+        )
         for tensor in tensors
     ]
-    return tf.reshape(tf.stack(rows) if rows else np.zeros(0, bool), [-1, 2])
+    known = tf.reshape(tf.stack(counts), [-1, 5]) > 0
+    return tf.stack([known[:, 4], known[:, 2] | known[:, 3]], 1)
 
 
 def definition_of(graph: Any) -> Any:

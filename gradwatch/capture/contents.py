@@ -17,7 +17,7 @@ import tensorflow as tf
 from gradwatch.capture import optimizer as rule
 from gradwatch.errors import GradWatchError, expected
 
-__all__ = ["contents", "restore"]
+__all__ = ["contents", "matched", "restore"]
 
 
 def contents(model: Any) -> Iterator[tuple[str, str, Any]]:
@@ -44,24 +44,24 @@ def contents(model: Any) -> Iterator[tuple[str, str, Any]]:
                 yield group, f"{name}#{again}" if again > 1 else name, variable
 
 
-def restore(model: Any, arrays: Mapping[str, Sequence[Any]]) -> None:
-    """Assigns what was read of a model to one that the same code has built.
+def matched(
+    model: Any, arrays: Mapping[str, Sequence[Any]]
+) -> list[tuple[Any, Any]]:
+    """Returns what was read of a model, each with its `keras.Variable`.
 
     Args:
         model: a compiled `keras.Model`, built.
-        arrays: group -> arrays in the order of `contents`; `None` leaves a
-            variable as it is. Metrics are left as they are.
+        arrays: group -> arrays in the order of `contents`, `None` where one is
+            missing. Metrics are left out.
 
     Raises:
         GradWatchError: it is another model.
     """
-    for optimizer in rule.optimizers(model):
-        if not optimizer.built:
-            optimizer.build(model.trainable_variables)
+    pairs: list[tuple[Any, Any]] = []
     for group in ("model", "optimizer"):
-        mine = [(n, v) for g, n, v in contents(model) if g == group]
+        mine = [v for g, _, v in contents(model) if g == group]
         theirs = arrays.get(group, ())
-        shapes = [tuple(v.shape) for _, v in mine]
+        shapes = [tuple(v.shape) for v in mine]
         kept = [s if a is None else a.shape for a, s in zip(theirs, shapes)]
         if len(theirs) != len(mine) or kept != shapes:
             error = expected(
@@ -71,10 +71,27 @@ def restore(model: Any, arrays: Mapping[str, Sequence[Any]]) -> None:
                 "Build and compile it with the code that was trained.",
             )
             raise GradWatchError(error)
-        for array, (_, variable) in zip(theirs, mine):
-            if array is not None:
-                dtype = keras.backend.standardize_dtype(variable.dtype)
-                variable.assign(tf.cast(tf.constant(array), dtype))
+        pairs += zip(theirs, mine)
+    return pairs
+
+
+def restore(model: Any, arrays: Mapping[str, Sequence[Any]]) -> None:
+    """Assigns what was read of a model to one that the same code has built.
+
+    Args:
+        model: a compiled `keras.Model`, built.
+        arrays: see `matched`; `None` leaves a variable as it is.
+
+    Raises:
+        GradWatchError: it is another model.
+    """
+    for optimizer in rule.optimizers(model):
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+    for array, variable in matched(model, arrays):
+        if array is not None:
+            dtype = keras.backend.standardize_dtype(variable.dtype)
+            variable.assign(tf.cast(tf.constant(array), dtype))
 
 
 def _shape(array: Any) -> Any:

@@ -2,16 +2,25 @@
 
 Standard library only. The file is append-only, one line of strict JSON a
 finding, given to the operating system line by line: killing the trainer leaves
-at most the last line cut off.
+at most the last line cut off. A finding that an autopsy explains has a second
+line, the longer message in it.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from gradwatch.records import Finding, Record, Run, Schema
+from gradwatch.records import (
+    Autopsy,
+    Finding,
+    Record,
+    Run,
+    Schema,
+    explained,
+)
 from gradwatch.strict_json import dumps
 
 __all__ = ["FILE", "FindingsSink", "Texts", "markdown", "read_findings"]
@@ -35,16 +44,28 @@ class FindingsSink:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path) / FILE
+        self._told: list[Finding] = []
 
     def open(self, run: Run, schema: Schema) -> None:
         """Makes the run directory."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, record: Record) -> None:
-        """Appends a Finding; other records are not for this sink."""
-        if not isinstance(record, Finding):
-            return
-        line = dumps(record).encode() + b"\n"
+        """Appends a Finding, and again once it is explained."""
+        if isinstance(record, Finding):
+            self._told.append(record)
+            self._append(record)
+        elif isinstance(record, Autopsy):
+            before, self._told = self._told, explained(self._told, record)
+            for old, new in zip(before, self._told, strict=True):
+                if new is not old:
+                    self._append(new)
+
+    def close(self) -> None:
+        """Does nothing: no file is open between two findings."""
+
+    def _append(self, finding: Finding) -> None:
+        line = dumps(finding).encode() + b"\n"
         # Opened per line: findings are rare, and no state survives an error.
         with self._path.open("a+b") as file:
             if file.tell():
@@ -53,27 +74,37 @@ class FindingsSink:
                     line = b"\n" + line
             file.write(line)
 
-    def close(self) -> None:
-        """Does nothing: no file is open between two findings."""
-
 
 def read_findings(run_dir: str | Path) -> list[Finding]:
     """Returns the findings of a run in the order in which they were made.
 
-    Lines that were cut off are passed over; without the file there are none.
+    Those that were explained as they are then. Lines that were cut off are
+    passed over; without the file there are none.
 
     Args:
         run_dir: the run directory.
     """
     path = Path(run_dir) / FILE
     lines = path.read_bytes().split(b"\n") if path.exists() else []
-    findings = []
+    findings: list[Finding] = []
     for line in lines:
         try:
-            findings.append(Finding.from_json(json.loads(line)))
+            finding = Finding.from_json(json.loads(line))
         except ValueError:
             continue
+        again = [i for i, f in enumerate(findings) if _completes(finding, f)]
+        if again:
+            findings[again[0]] = finding
+        else:
+            findings.append(finding)
     return findings
+
+
+def _completes(new: Finding, old: Finding) -> bool:
+    """Whether a finding is an older one that was explained meanwhile."""
+    longer = new.message.startswith(f"{old.message} ")
+    same = replace(new, message=old.message, advice=old.advice) == old
+    return longer and same
 
 
 class Texts:

@@ -1,11 +1,14 @@
-"""Findings as log lines of the logger `gradwatch`. Standard library only."""
+"""Findings as log lines of the logger `gradwatch`, and autopsies.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
-from gradwatch.records import Finding, Record, Run, Schema
+from gradwatch.records import Autopsy, Finding, Record, Run, Schema
 
 __all__ = ["LogSink"]
 
@@ -18,10 +21,10 @@ _LEVELS = {
 
 
 class LogSink:
-    """Logs one INFO line a run and one line a finding.
+    """Logs one INFO line a run, one line a finding and one an autopsy.
 
-    Findings are WARNING, or INFO where their severity is `info`. Never ERROR:
-    an error line says that gradwatch itself failed.
+    Autopsies and findings are WARNING, or INFO where their severity is `info`.
+    Never ERROR: an error line says that gradwatch itself failed.
 
     Args:
         path: the run directory to name in the run's line; without it the line
@@ -41,7 +44,10 @@ class LogSink:
             _LOGGER.info("Watching this run: %s", self._path or run.id)
 
     def write(self, record: Record) -> None:
-        """Logs a Finding; other records are not for this sink."""
+        """Logs a Finding or an Autopsy; other records are not for this sink."""
+        if isinstance(record, Autopsy):
+            said = f"{record.headline()} {record.advice}".split()
+            _LOGGER.warning("Step %d: %s", record.step, " ".join(said))
         if not isinstance(record, Finding):
             return
         where = f" {record.subject}" if record.subject else ""

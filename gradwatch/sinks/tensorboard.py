@@ -8,7 +8,7 @@ What it writes into `events.out.tfevents.*` of the run directory:
   step unless later rows are shown already: steps of a tag only ascend, because
   TensorBoard drops data when they go back;
 - histograms of X-ray rows (`histograms.py`);
-- findings as text, a layout for the custom scalars page;
+- findings and autopsies as text, a layout for the custom scalars page;
 - packed readings (`readings.py`): every row of the cadence as far as half of
   the budget allows, and all rows around the first findings as far as the other
   half does (`thinning.py`).
@@ -32,7 +32,15 @@ from tensorboard.plugins.custom_scalar import metadata as charts
 from tensorboard.plugins.text import metadata as text_plugin
 
 from gradwatch.errors import expected
-from gradwatch.records import Block, Epoch, Finding, Record, Run, Schema
+from gradwatch.records import (
+    Autopsy,
+    Block,
+    Epoch,
+    Finding,
+    Record,
+    Run,
+    Schema,
+)
 from gradwatch.signals import Slot, tag
 from gradwatch.sinks import readings
 from gradwatch.sinks.event_file import EventFile
@@ -109,6 +117,11 @@ class TensorBoardSink:
             self._write_finding(record)
         elif isinstance(record, Epoch):
             self._write_epoch(record)
+        elif isinstance(record, Autopsy):
+            event = self._event(record.step)
+            text = record.to_markdown().encode()
+            _add(event, "autopsies", text_plugin.PLUGIN_NAME, text)
+            self._put(event)
         else:
             self._now = record.time
 

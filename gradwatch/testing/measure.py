@@ -30,7 +30,11 @@ def measure(scenario: Scenario, seed: int = 0) -> Recording:
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as logdir:
         watch = GradWatch(
-            logdir, name=scenario.name[:40], rules=[recorder], budget=1.0
+            logdir,
+            name=scenario.name[:40],
+            rules=[recorder],
+            budget=1.0,
+            autopsy_seconds=0,
         )
         quality, seconds, error = train(scenario, seed, watch)
     epochs = [r for r in recorder.received if isinstance(r, Epoch)]

@@ -29,6 +29,25 @@ def test_each_replica_has_its_share(policy: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(got, wanted[: len(got)])
 
 
+@pytest.mark.autopsy
+def test_the_share_that_was_not_finite_is_explained(tmp_path: Path) -> None:
+    """On a single device; where it was not kept that is said."""
+    x, y = data(256)
+    x[BAD * BATCH + 20] = np.nan  # of the second replica
+    watch = _watch(tmp_path)
+    model = _small(_mirrored())
+    _fit(model, x, y, watch)
+    (finding,) = watch.findings
+    assert "itself holds NaN or Inf, in example 4." in finding.message
+    assert watch.path is not None
+    box = watch.path / "blackbox" / f"step-{BAD}"
+    assert "the share of replica 1" in (box / "autopsy.md").read_text()
+    _fit(model, *data(256), watch)
+    watch = _watch(tmp_path, on_nonfinite="skip")
+    _fit(_small(_mirrored()), x, y, watch)
+    assert "the share of the batch of replica 1" in watch.findings[0].message
+
+
 def test_a_partial_batch_and_unknown_sizes_under_xla(tmp_path: Path) -> None:
     """A short batch is cut to its rows; without a size there is none."""
     x, y = data(WHOLE // 4)
