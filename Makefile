@@ -46,6 +46,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cog --check -P README.md CONTRIBUTING.md
+	$(BIN)/gradwatch monitoring build --check
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -53,6 +54,7 @@ format: $(READY)
 
 docs: $(READY)
 	$(BIN)/cog -r -P README.md CONTRIBUTING.md
+	$(BIN)/gradwatch monitoring build
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.overhead $(BENCH) --json build/bench.json

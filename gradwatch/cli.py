@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gradwatch.drill import drill
+from gradwatch.monitoring.command import app as monitoring
+
 if TYPE_CHECKING:
     from gradwatch.interfaces import Rule
 
@@ -60,6 +63,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(monitoring, name="monitoring")
 
 
 def main() -> None:
@@ -88,6 +92,9 @@ def _root(
     ] = False,
 ) -> None:
     """Makes a long Keras run visible and says what goes wrong."""
+
+
+app.command()(drill)
 
 
 @app.command()

@@ -247,15 +247,15 @@ class Watch:
         self.pump.stop(phase, reason, _CLOSING_SECONDS)
         self._serving.close_later()
 
-    def _step(self) -> tuple[float, bool]:
-        """See `Tap`."""
-        return self._capture.tap.step if self._capture else (0.0, False)
-
     def _explain(self) -> None:
         """Has the bad steps of this fit explained, in time."""
         if self._capture is not None and self.active:
             for found in self._incidents.autopsies(self._capture.model):
                 self.pump.put(found)
+
+    def _step(self) -> tuple[float, bool]:
+        """See `Tap`."""
+        return self._capture.tap.step if self._capture else (0.0, False)
 
     def _fit_runs(self) -> bool:
         """Whether the fit that began may still be running."""

@@ -33,8 +33,9 @@ LAYERS = (
     ("watch",),
     ("callback",),
     ("preflight",),
-    ("service", "testing"),
-    ("demo", "listing"),
+    ("service", "testing", "monitoring"),
+    ("demo", "listing", "onlooker"),
+    ("drill",),
     ("cli",),
 )
 """From the bottom up; a module may import those of its own part and below."""
@@ -42,6 +43,7 @@ LAYERS = (
 FORBIDDEN = {
     "rules": {"keras", "tensorflow", "tensorboard", "prometheus_client"},
     "service": {"keras", "tensorflow", "tensorboard"},
+    "monitoring": {"keras", "tensorflow", "tensorboard"},
     "provenance": {"tensorboard", "prometheus_client", "typer", "rich"},
     "capture": {"tensorboard", "prometheus_client", "typer", "rich"},
     "autopsy": {"tensorboard", "prometheus_client", "typer", "rich"},
