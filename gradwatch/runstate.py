@@ -181,7 +181,6 @@ class RunState:
     def snapshot(self) -> dict[str, Any]:
         """Returns the present as plain data, the contents of `state.json`."""
         with self._lock:
-            beat = self._beat
             return {
                 "version": VERSION,
                 "run": asdict(self._run),
@@ -189,18 +188,7 @@ class RunState:
                 "model": self._anatomy.model,
                 "optimizer": self._anatomy.optimizer.get("class_name", ""),
                 "variables": len(self._anatomy.variables),
-                "phase": beat.phase,
-                "phase_since": self._phase_since,
-                "reason": beat.reason,
-                "end": beat.time if beat.phase in ENDED else 0.0,
-                "heartbeat": beat.time,
-                "next_beat": beat.next,
-                "executions": beat.executions,
-                "step_began": beat.step_began,
-                "compiling": beat.compiling,
-                "queued": dict(beat.queued),
-                "dropped": dict(beat.dropped),
-                "errors": dict(beat.errors),
+                **self._life(),
                 "epoch": self._epoch.epoch if self._epoch else -1,
                 "steps": self._steps,
                 "resumed_from": self._anatomy.resumed_from,
@@ -215,6 +203,24 @@ class RunState:
                 "findings": [asdict(f) for f in self._findings],
                 "autopsies": list(map(_headline, self._autopsies)),
             }
+
+    def _life(self) -> dict[str, Any]:
+        """What the last sign of life says."""
+        beat = self._beat
+        return {
+            "phase": beat.phase,
+            "phase_since": self._phase_since,
+            "reason": beat.reason,
+            "end": beat.time if beat.phase in ENDED else 0.0,
+            "heartbeat": beat.time,
+            "next_beat": beat.next,
+            "executions": beat.executions,
+            "step_began": beat.step_began,
+            "compiling": beat.compiling,
+            "queued": dict(beat.queued),
+            "dropped": dict(beat.dropped),
+            "errors": dict(beat.errors),
+        }
 
     def _values(self) -> list[list[Any]]:
         """Newest values as `[signal, subject, value]`."""

@@ -44,6 +44,7 @@ _PROBLEMS = {
     "duplicate": "a copy of another run",
     "limit": "too many runs or folders",
 }
+_COMPONENTS = 7  # as many as there are colours beside that of the whole
 _GROUPS = ("attention", "active", "ended", "earlier")
 
 
@@ -197,8 +198,10 @@ def _drawn(seen: Seen) -> dict[str, Any]:
     """The charts of a run's page."""
     steps, series = _history(seen)
     box: dict[str, Any] = {"bad": _bad(seen), "width": 720, "height": 200}
-    parts = dict(list(series.get("loss_component", {}).items())[:7])
-    loss = {**_whole(series, "loss"), **parts}
+    parts = _largest(series.get("loss_component", {}))
+    # First, so that it has the first colour; a part may be called `loss`.
+    total = _whole(series, "loss").values()
+    loss = {**dict(zip(["total loss"], total)), **parts}
     norms = ("gradient_norm", "applied_gradient_norm")
     norm = _whole(series, norms[0]) | _whole(series, norms[1])
     return {
@@ -207,6 +210,19 @@ def _drawn(seen: Seen) -> dict[str, Any]:
         "heat": _heat(series.get("variable_gradient_norm", {})),
         "steps": steps,
     }
+
+
+def _largest(
+    parts: Mapping[str, list[float]],
+) -> dict[str, list[float]]:
+    """The seven components that are largest now; what is not finite is."""
+
+    def size(part: str) -> float:
+        value = parts[part][-1]
+        return abs(value) if math.isfinite(value) else math.inf
+
+    shown = sorted(parts, key=size, reverse=True)[:_COMPONENTS]
+    return {part: parts[part] for part in shown}
 
 
 def _whole(

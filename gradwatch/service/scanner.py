@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _FRESH = 1.0  # seconds for which a look is shared
 _EVERY = 5.0  # seconds after which it looks although nobody asks
 _PATIENCE = 5.0  # seconds; Prometheus gives up after 10 by default
+_ENDING = 2.0  # seconds that the end of the service waits for a look
 _STUCK = 20.0  # seconds without a look that has ended
 
 
@@ -69,19 +70,23 @@ class Scanner:
             tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
         ] = []
         self._alive = time.monotonic()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begins to look."""
         self._alive = time.monotonic()
         # A daemon: a read that never returns must not keep the process.
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._work, name="gradwatch-scanner", daemon=True
-        ).start()
+        )
+        self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread after the look that it is at."""
+        """Ends the thread; leaves one to itself whose look takes too long."""
         self._over.set()
         self._asked.set()
+        if self._thread is not None:
+            self._thread.join(_ENDING)
 
     @property
     def stuck(self) -> bool:

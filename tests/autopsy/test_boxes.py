@@ -71,7 +71,10 @@ def test_a_bad_step_is_explained_in_another_process(
     assert watch.path is not None
     box = watch.path / "blackbox" / "step-1"
     assert json.loads((box / "autopsy.json").read_text()) == found
-    assert "Sqrt is not finite" in (box / "autopsy.md").read_text()
+    assert (
+        "Sqrt is not finite in distance (train_it.py:"
+        in (box / "autopsy.md").read_text()
+    )
     state = json.loads((watch.path / "state.json").read_text())
     (told,) = state["autopsies"]
     assert (told["step"], told["verdict"]) == (1, "model")

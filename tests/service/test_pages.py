@@ -190,6 +190,24 @@ def test_a_run_has_links_to_other_tools(
     assert "../api/runs/one" in links
 
 
+def test_the_loss_is_drawn_with_its_largest_parts(
+    tmp_path: Path, new_state: NewState, save: Save, serve_runs: ServeRuns
+) -> None:
+    """Eight lines at most, the whole first, also if a part is called so."""
+    state = new_state("one")
+    parts = [[f"part_{i}", [1.0, float(i)]] for i in range(9)]
+    parts += [["loss", [1.0, "NaN"]]]
+    series = [["loss_component", *part] for part in parts]
+    history = {"steps": [8, 9], "series": [["loss", "", [1.0, 0.5]], *series]}
+    path = save(tmp_path, state)
+    path.write_text(dumps({**state.snapshot(), "history": history}))
+    found = page(serve_runs(Runs([tmp_path])), "/runs/one")
+    said = " ".join(found.text.split())
+    assert "Loss total loss 0.5loss NaNpart_8 8part_7 7" in said
+    assert "part_3 3" in said
+    assert "part_2" not in said
+
+
 def test_a_run_that_is_not_there(tmp_path: Path, serve_runs: ServeRuns) -> None:
     """The page says so, with status 404; nothing of the name is on it."""
     url = serve_runs(Runs([tmp_path]))

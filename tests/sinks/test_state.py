@@ -198,7 +198,7 @@ def test_autopsies_are_added_to_a_run_that_has_ended(tmp_path: Path) -> None:
     state.fold(BEAT)
     StateSink(tmp_path, state).close()
     assert not add_autopsies(tmp_path, [told])
-    assert "autopsies" not in read(tmp_path)
+    assert read(tmp_path)["autopsies"] == []
     state.fold(Beat(1002.0, "failed", 9, 0.0, "nonfinite"))
     StateSink(tmp_path, state).close()
     for _ in range(2):
