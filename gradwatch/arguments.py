@@ -15,26 +15,22 @@ from typing import Literal, NoReturn, TypeVar, get_args
 
 from gradwatch.errors import GradWatchError, expected
 from gradwatch.interfaces import Rule, Sink
+from gradwatch.policy import OnNonfinite, Policy
 
 __all__ = [
     "Contents",
-    "OnNonfinite",
     "autopsy_seconds",
     "blackbox",
     "budget",
     "every_steps",
     "labels",
     "logdir",
-    "max_skips",
     "name",
-    "on_nonfinite",
     "parts",
+    "policy",
     "port",
     "xray_every_steps",
 ]
-
-OnNonfinite = Literal["record", "stop", "raise", "skip"]
-"""What happens at a step that is not finite."""
 
 Contents = Literal["full", "weights", "off"]
 """What is written of a step that is not finite."""
@@ -98,25 +94,32 @@ def budget(value: float) -> float:
     _refuse("budget", what, value, do)
 
 
-def on_nonfinite(value: str) -> OnNonfinite:
-    """A policy that is there already."""
-    policies: tuple[OnNonfinite, ...] = get_args(OnNonfinite)
-    for policy in policies:
-        if value == policy:
-            return policy
-    do = "Choose one of these."
-    if value == "rollback":
-        do = f"`{value}` is not there yet; choose one of these."
-    _refuse("on_nonfinite", "'record', 'stop', 'raise' or 'skip'", value, do)
-
-
-def max_skips(value: int) -> int:
-    """How many bad steps in a row are skipped."""
-    if type(value) is int and value >= 1:
-        return value
-    what = "a whole number of steps, at least 1"
-    do = 'on_nonfinite="stop" skips none; "record" applies all.'
-    _refuse("max_skips", what, value, do)
+def policy(
+    on_nonfinite: OnNonfinite,
+    max_skips: int,
+    max_rollbacks: int,
+    rollback_factor: float,
+) -> Policy:
+    """What happens at a step that is not finite, and how often."""
+    names = get_args(OnNonfinite)
+    if on_nonfinite not in names:
+        known = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+        _refuse("on_nonfinite", known, on_nonfinite, "Choose one of these.")
+    if type(max_skips) is not int or max_skips < 1:
+        what = "a whole number of steps, at least 1"
+        do = 'on_nonfinite="stop" skips none; "record" applies all.'
+        _refuse("max_skips", what, max_skips, do)
+    if type(max_rollbacks) is not int or max_rollbacks < 1:
+        what = "a whole number, at least 1"
+        do = 'on_nonfinite="stop" never goes back.'
+        _refuse("max_rollbacks", what, max_rollbacks, do)
+    number = isinstance(rollback_factor, int | float)
+    if not (number and 0 < rollback_factor <= 1):
+        what = "a factor above 0 and at most 1"
+        do = "0.5 halves the learning rate; 1 leaves it."
+        _refuse("rollback_factor", what, rollback_factor, do)
+    factor = float(rollback_factor)
+    return Policy(on_nonfinite, max_skips, max_rollbacks, factor)
 
 
 def blackbox(value: str) -> Contents:

@@ -28,11 +28,11 @@ except ModuleNotFoundError as error:
 from gradwatch import arguments
 from gradwatch.capture import Schedule, Tap, refuse_unsupported
 from gradwatch.epochs import epoch_record
-from gradwatch.errors import GradWatchError, expected
 from gradwatch.harmless import harmless
 from gradwatch.identity import new_run
 from gradwatch.incidents import Incidents
 from gradwatch.interfaces import Rule, Sink
+from gradwatch.policy import OnNonfinite
 from gradwatch.records import Finding, Run
 from gradwatch.resume import find_predecessor
 from gradwatch.rules import default_rules
@@ -66,10 +66,17 @@ class GradWatch(keras.callbacks.Callback):
             not finite. `"stop"`: its update is dropped and training ends with
             the weights before it; `"raise"`: the same, and `fit` raises
             `NonFiniteError`; `"skip"`: its update is dropped and training goes
-            on; `"record"`: it is only told.
+            on; `"rollback"`: the model goes back to the last good of the
+            snapshots that are kept in memory, and training goes on from there,
+            with the next batch and a smaller learning rate; `"record"`: it is
+            only told.
         max_skips: with `"skip"`, how many bad steps in a row are skipped; one
             more ends training as `"stop"` does, and so do ten times as many in
             the whole run.
+        max_rollbacks: with `"rollback"`, how often; at the next bad step the
+            model goes back once more and training ends.
+        rollback_factor: with `"rollback"`, what learning rates are multiplied
+            by each time, above 0 and at most 1.
         blackbox: what is written of the first bad step of an incident, so that
             it can be run again: `"full"`, `"weights"` (all but its batch, so no
             data) or `"off"`.
@@ -96,8 +103,10 @@ class GradWatch(keras.callbacks.Callback):
         labels: Mapping[str, str] | None = None,
         every_steps: int = 1,
         xray_every_steps: int = 200,
-        on_nonfinite: arguments.OnNonfinite = "stop",
+        on_nonfinite: OnNonfinite = "stop",
         max_skips: int = 10,
+        max_rollbacks: int = 3,
+        rollback_factor: float = 0.5,
         blackbox: arguments.Contents = "full",
         autopsy_seconds: float = 30.0,
         rules: Sequence[Rule] | None = None,
@@ -112,8 +121,9 @@ class GradWatch(keras.callbacks.Callback):
         self._every_steps = arguments.every_steps(every_steps)
         self._xray_every_steps = arguments.xray_every_steps(xray_every_steps)
         self._budget = arguments.budget(budget)
-        self._on_nonfinite = arguments.on_nonfinite(on_nonfinite)
-        self._max_skips = arguments.max_skips(max_skips)
+        self._policy = arguments.policy(
+            on_nonfinite, max_skips, max_rollbacks, rollback_factor
+        )
         seconds = arguments.autopsy_seconds(autopsy_seconds)
         self._kept = arguments.blackbox(blackbox), seconds
         rules = default_rules() if rules is None else rules
@@ -172,7 +182,7 @@ class GradWatch(keras.callbacks.Callback):
             GradWatchError: the model cannot be watched; says why.
             NonFiniteError: at a bad step, with `on_nonfinite="raise"`.
         """
-        refuse_unsupported(model, own_loop=True)
+        refuse_unsupported(model, self._policy, own_loop=True)
         watch = self._begin(model)
         with watch.looping():
             yield self
@@ -207,7 +217,7 @@ class GradWatch(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Keras: a fit begins. Installs the watched step."""
         self._clear_tap()
-        refuse_unsupported(self.model)
+        refuse_unsupported(self.model, self._policy)
         self._begin(self.model)
 
     @harmless
@@ -256,17 +266,8 @@ class GradWatch(keras.callbacks.Callback):
     def _clear_tap(self) -> None:
         """Heals what a dead fit left in the model; refuses two watchers."""
         found = self.model.train_function
-        if not isinstance(found, Tap):
-            return
-        if found.installed <= self._set:
-            found.owner.orphaned()
-            return
-        do = "One of them is enough: give it all rules and sinks."
-        error = GradWatchError(
-            expected("callbacks", "one GradWatch in a fit", "two", do)
-        )
-        found.owner.failed(error)
-        raise error
+        if isinstance(found, Tap):
+            found.clear(self._set)
 
     def _begin(self, model: Any) -> Watch:
         watch = self._watch or self._new_watch(model)
@@ -284,9 +285,8 @@ class GradWatch(keras.callbacks.Callback):
         return Watch(
             run,
             path,
-            self._on_nonfinite,
-            self._max_skips,
-            Incidents(run, path, self._on_nonfinite, *self._kept),
+            self._policy,
+            Incidents(run, path, self._policy.name, *self._kept),
             self._rules,
             lambda state: [
                 *disk_sinks(path, state, self._every_steps),

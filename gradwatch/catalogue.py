@@ -120,6 +120,9 @@ CATALOGUE = (
         "steps",
         optimizer_step="`optimizer.iterations` before the update, exact up to "
         "16,777,216.",
+        rollback_steps="Steps whose effect was undone after this one, itself "
+        "among them, when the model went back to a snapshot; 0 = none. "
+        "Measured with that policy.",
     ),
     *_rows(
         "run",

@@ -113,6 +113,7 @@ def _add_counters(sheet: Sheet, run: str, counters: Mapping[str, Any]) -> None:
     for reason, count in counters["skipped_steps"].items():
         sheet.add("skipped_steps_total", (run, reason), count)
     sheet.add("clipped_steps_total", (run,), counters["clipped_steps"])
+    sheet.add("rollbacks_total", (run,), counters.get("rollbacks", 0))
     sheet.add("trained_examples_total", (run,), counters.get("examples", 0))
     last = counters["last_nonfinite_time"]
     sheet.add("last_nonfinite_timestamp_seconds", (run,), last)

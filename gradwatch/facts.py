@@ -125,6 +125,8 @@ class Anatomy:
         max_skips: bad steps in a row that are skipped; with one more, or with
             `SKIPS_IN_ALL` times as many in all, the guard stops the run. 0
             where it stops at the first one, or never.
+        max_rollbacks: how often the run goes back at a bad step; 0 = never.
+        rollback_factor: what learning rates are multiplied by then.
     """
 
     model: str = ""
@@ -138,3 +140,5 @@ class Anatomy:
     resumed_from: str = ""
     cuts: tuple[Cut, ...] = ()
     max_skips: int = 0
+    max_rollbacks: int = 0
+    rollback_factor: float = 1.0

@@ -195,6 +195,11 @@ _CATALOGUE = (
             "run",
             "Steps at which an optimizer's own clipping bound.",
         ),
+        (
+            "rollbacks_total",
+            "run",
+            "Times that the model went back to a snapshot after a bad step.",
+        ),
         ("findings_total", "run rule severity", "Findings that were said."),
         (
             "events_dropped_total",

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gradwatch.arguments import Contents, OnNonfinite
+from gradwatch.arguments import Contents
 from gradwatch.autopsy.boxes import examine_within
 from gradwatch.blackbox import write
 from gradwatch.capture import Capture
+from gradwatch.policy import OnNonfinite
 from gradwatch.records import Autopsy, Finding, Run
 
 __all__ = ["Incidents"]

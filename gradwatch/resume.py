@@ -31,7 +31,8 @@ class Predecessor:
     Attributes:
         run: its id.
         steps: int64 `[N]`, ascending: numbers of training batches.
-        counts: float64 `[N]`, the optimizer's count before each of them.
+        counts: float64 `[N]`, the optimizer's count before each of them;
+            rollbacks take it back, then what came after them counts.
         reach: batches that it may have trained after what is known of it.
     """
 
@@ -52,8 +53,12 @@ class Predecessor:
         Returns:
             `None` if the run cannot have had that count.
         """
-        moved = np.flatnonzero(np.diff(self.counts, prepend=-1.0) > 0)
-        counts, steps = self.counts[moved], self.steps[moved]
+        stays = np.ones(len(self.counts), bool)
+        for i in np.flatnonzero(np.diff(self.counts) < 0).tolist():
+            stays[: i + 1] &= self.counts[: i + 1] < self.counts[i + 1]
+        counts, steps = self.counts[stays], self.steps[stays]
+        moved = np.flatnonzero(np.diff(counts, prepend=-1.0) > 0)
+        counts, steps = counts[moved], steps[moved]
         if not len(moved) or count < counts[0]:
             return None
         if count <= counts[-1]:

@@ -30,7 +30,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._skipped = Counter(nonfinite=0, loss_scale=0)
-        self._clipped = 0
+        self._clipped = self._rollbacks = 0
         self._sums = {"examples": 0.0, "data_wait": 0.0}
         self._last = (-1, 0.0)
         self._nonfinite: Counter[tuple[str, str]] = Counter()
@@ -47,6 +47,8 @@ class Tally:
                 self._sums[signal] += float(finite.sum(dtype=np.float64))
         self._add_dropped(schema, block)
         self._add_clipped(schema, block)
+        if (back := schema.column("rollback_steps")) is not None:
+            self._rollbacks += int((block.values[:, back] > 0).sum())
         self._add_nonfinite(schema, block)
 
     def plain(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class Tally:
         return {
             "skipped_steps": dict(self._skipped),
             "clipped_steps": self._clipped,
+            "rollbacks": self._rollbacks,
             "examples": int(self._sums["examples"]),
             "data_wait": self._sums["data_wait"],
             "last_nonfinite_step": step,

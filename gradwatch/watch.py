@@ -16,13 +16,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from gradwatch.arguments import OnNonfinite
 from gradwatch.capture import Capture, FitFrame, Schedule
 from gradwatch.errors import NonFiniteError
 from gradwatch.incidents import Incidents
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.metrics import Endpoint
 from gradwatch.outlet import Outlet
+from gradwatch.policy import Policy
 from gradwatch.pump import Pump
 from gradwatch.records import Anatomy, Phase, Run, Schema, of_step
 from gradwatch.resume import Predecessor
@@ -41,8 +41,7 @@ class Watch:
     Args:
         run: its identity.
         path: its directory.
-        on_nonfinite: what a bad step means.
-        max_skips: bad steps in a row that are skipped, with `"skip"`.
+        policy: what a bad step means.
         incidents: keeps and explains bad steps.
         rules: judge it.
         sinks: made for a RunState; take its records.
@@ -55,8 +54,7 @@ class Watch:
         self,
         run: Run,
         path: Path,
-        on_nonfinite: OnNonfinite,
-        max_skips: int,
+        policy: Policy,
         incidents: Incidents,
         rules: Sequence[Rule],
         sinks: Callable[[RunState], Sequence[Sink]],
@@ -69,8 +67,8 @@ class Watch:
         self.state = RunState(run)
         self._serving = Serving(metrics_port, self.state.snapshot)
         self.active = False
-        self._on_nonfinite = on_nonfinite
-        self._skips = {"record": None, "skip": max_skips}.get(on_nonfinite, 0)
+        self._policy = policy
+        self._rollbacks = 0
         self._incidents = incidents
         self._schedule = schedule
         self._predecessor = predecessor
@@ -108,7 +106,7 @@ class Watch:
             first_step = kept.count if kept else 0
             kept = Capture(
                 model,
-                self._skips,
+                self._policy,
                 self._incidents.keeps_batch,
                 first_step,
                 self._schedule,
@@ -196,12 +194,15 @@ class Watch:
             return None
         return self._incidents.snapshot(self._capture)
 
-    def latched(self, step: int) -> None:
-        """Ends the fit, the way that the user chose."""
+    def latched(self, step: int, back: bool) -> bool:
+        """Ends the fit, the way that the user chose, or lets it go on."""
         if self._latched == step:
-            return
-        self._latched = step
-        if self._on_nonfinite == "raise":
+            return False
+        if back and self._rollbacks < self._policy.max_rollbacks:
+            self._rollbacks += 1
+            return True
+        self._latched, self._rollbacks = step, 0
+        if self._policy.name == "raise":
             self._explain()
             self.pump.flush(_FINDING_SECONDS)
             error = NonFiniteError(step, of_step(self.pump.findings, step))
@@ -209,6 +210,7 @@ class Watch:
             raise error
         if self._capture is not None:
             self._capture.model.stop_training = True
+        return False
 
     def failed(self, error: BaseException) -> None:
         """Ends the run while `error` leaves `fit`, which ends no callback."""

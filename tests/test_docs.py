@@ -100,7 +100,7 @@ def test_readme_mentions_arguments() -> None:
     """Every argument of `GradWatch` and every policy is in the README."""
     for name in inspect.signature(gradwatch.GradWatch).parameters:
         assert f"| `{name}` |" in read("README.md")
-    for policy in ("stop", "raise", "skip", "record"):
+    for policy in ("stop", "raise", "skip", "rollback", "record"):
         assert f'| `"{policy}"' in read("README.md")
 
 

@@ -11,7 +11,7 @@ ROOT = Path(gradwatch.__file__).parent
 
 LAYERS = (
     ("catalogue",),
-    ("signals", "facts", "reports"),
+    ("signals", "facts", "policy", "reports"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
     ("components", "provenance", "sheets"),

@@ -119,3 +119,15 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / folder / "state.json").write_text(text)
     assert find_predecessor(tmp_path, "job") is None
     assert find_predecessor(tmp_path / "nowhere", "job") is None
+
+
+def test_after_a_rollback_the_last_batch_with_a_count_goes_on() -> None:
+    """The count falls back; what came before that was undone."""
+    steps = np.arange(0, 200, 10)
+    counts = np.where(steps < 120, steps, steps - 60).astype(float)
+    known = Predecessor("run", steps, counts, 5.0)
+    assert known.step(20) == 20
+    assert known.step(60) == 120
+    assert known.step(105) == 165
+    assert known.step(130) == 190
+    assert known.step(136) is None

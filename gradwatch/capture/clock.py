@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import NamedTuple
 
@@ -46,16 +47,41 @@ class Clock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._marks: deque[_Mark] = deque()
-        self._busy = 0.0
+        self._busy = self._returned = 0.0
 
     def begin(self, count: int, now: float) -> None:
         """Training begins, or goes on, with batch `count`."""
         with self._lock:
             self._marks = deque([_Mark(count, now, self._busy)])
 
+    @property
+    def busy(self) -> float:
+        """Seconds spent in the train function since the run began."""
+        return self._busy
+
     def executed(self, seconds: float) -> None:
         """An execution took `seconds`."""
         self._busy += seconds
+
+    def returned(self, began: float, on_cpu: bool) -> float:
+        """Returns the seconds of an execution whose call has returned.
+
+        A GPU goes on then: there it is the time since the one before, if that
+        was not a pause.
+
+        Args:
+            began: `time.perf_counter()` at the call.
+            on_cpu: whether the step has ended.
+        """
+        now, before = time.perf_counter(), self._returned
+        self._returned = now
+        seconds = now - (began if on_cpu or not before else before)
+        self.executed(seconds)
+        return seconds
+
+    def pause(self) -> None:
+        """What follows is no step's time."""
+        self._returned = 0.0
 
     def mark(self, count: int, now: float) -> None:
         """`count` batches had finished at `now`."""

@@ -30,6 +30,7 @@ from gradwatch.capture.step import WatchedStep, outputs_and_counters
 from gradwatch.capture.tap import Tap
 from gradwatch.capture.watcher import Watcher
 from gradwatch.capture.xray import planned
+from gradwatch.policy import Policy
 from gradwatch.records import Block
 from gradwatch.signals import Slot
 
@@ -43,8 +44,7 @@ class Capture:
 
     Args:
         model: a compiled `keras.Model` that `refuse_unsupported` lets pass.
-        max_skips: bad steps are kept from changing the model, and with more in
-            a row the run is stopped; `None`: they are only measured.
+        policy: what a bad step means.
         keeps_batch: whether the batch of a bad step is kept for a black box.
         first_step: the batch number to go on from.
         schedule: chooses the executions that are X-rays.
@@ -54,7 +54,7 @@ class Capture:
     def __init__(
         self,
         model: Any,
-        max_skips: int | None,
+        policy: Policy,
         keeps_batch: bool,
         first_step: int,
         schedule: Schedule,
@@ -63,13 +63,12 @@ class Capture:
         self.model = model
         self.original = model.train_function
         self._watcher = watcher
+        self.failed, self.orphaned = watcher.failed, watcher.orphaned
         self._schedule = schedule
         self._planned_steps = 0
-        self._readout = Readout(first_step, self._executes, max_skips)
-        ring, guarded = self._readout.ring, max_skips is not None
-        self._step = WatchedStep(
-            model, guarded, ring, self._executes, self._opened
-        )
+        self._readout = Readout(first_step, self._executes, policy)
+        ring = self._readout.ring
+        self._step = WatchedStep(model, ring, self._executes, self._opened)
         if keeps_batch:
             self._step.box = Box(model.jit_compile and not model.run_eagerly)
         self._everyday: Any = None
@@ -80,7 +79,7 @@ class Capture:
         self._another_fit = True  # maybe with data of another kind
         self._resumed_from = ""
         self._unsynced = 0
-        self._synced = self._ended = 0.0
+        self._synced = 0.0
         self.tap = Tap(self.original, self)
         self._step.traced = self.tap.compiles
         self.loop = Loop(self._step, self._stepped)
@@ -94,6 +93,8 @@ class Capture:
         if self._step.box is not None:
             self._step.box.rows = batch_size
         self._release_kept()
+        if self._step.rollback is not None:
+            self._step.rollback.begin()
         self._readout.ring.release_latch(watched=True)
         self._readout.begin()
         self._another_fit = True
@@ -137,6 +138,8 @@ class Capture:
         """
         if not self._begun:
             self._begin(iterator)
+        if self._step.rollback is not None:
+            self._step.rollback.executes(self._next)
         began = time.perf_counter()
         album = self._readout.album
         if album is not None and self._schedule.due(self._next):
@@ -149,7 +152,8 @@ class Capture:
         self._another_fit = False
         logs, counters = outputs_and_counters(returned)
         now = time.time()
-        seconds = self._ran(began)
+        ring, clock = self._readout.ring, self._readout.clock
+        seconds = clock.returned(began, ring.on_cpu)
         if not fresh:
             self._schedule.executed(self._next, seconds)
         if len(self._step.late) > self._late:
@@ -157,7 +161,6 @@ class Capture:
             self._everyday = None
         self._unsynced += self._executes
         self._next += self._executes
-        ring = self._readout.ring
         if (
             ring.on_cpu
             or now - self._synced >= _SYNC_SECONDS
@@ -206,26 +209,14 @@ class Capture:
             with self._hears(first):
                 returned = self._xray(iterator)
             logs, _ = outputs_and_counters(returned)
-            self._readout.ring.progress()  # waits for the device
-            seconds = self._ran(began)
+            ring, clock = self._readout.ring, self._readout.clock
+            ring.progress()  # waits for the device
+            seconds = clock.returned(began, ring.on_cpu)
             self._schedule.taken(step, None if first else seconds)
             trace = seconds - self._schedule.everyday if first else math.nan
             note += [self._schedule.share, trace]
         self.look(time.time())
         return logs
-
-    def _ran(self, began: float) -> float:
-        """Seconds of the execution that began at `began` and has returned.
-
-        A GPU goes on when the call has returned: there it is the time since
-        the one before, if that was not a pause.
-        """
-        now = time.perf_counter()
-        on_cpu, before = self._readout.ring.on_cpu, self._ended
-        self._ended = now
-        seconds = now - (began if on_cpu or not before else before)
-        self._readout.clock.executed(seconds)
-        return seconds
 
     def look(self, now: float, counters: Any = None) -> None:
         """Looks at the device's counters.
@@ -244,13 +235,27 @@ class Capture:
             at = Progress(*counters.numpy().tolist()[:3])
         self._next = at.seen
         readout.clock.mark(at.seen, now)
+        back, new = self._step.rollback, readout.undecided(at.latched)
+        if back is not None and new:
+            readout.decide(at.latched, back.distance(at.latched))
         if readout.crowded(at.seen):
             self._watcher.half_full()
         if at.kept >= 0:
             self._watcher.kept(at.kept)
             self._release_kept()
         if at.latched >= 0:
-            self._watcher.latched(at.latched)
+            done = back is not None and new and back.put_back(at.seen)
+            if self._watcher.latched(at.latched, done):
+                self._go_on()
+        elif back is not None:
+            back.executed(at.seen, readout.clock.busy, readout.losses)
+
+    def _go_on(self) -> None:
+        """The model was put back; training goes on with smaller rates."""
+        if self._step.rollback is not None:
+            self._step.rollback.rates.lower()
+        self._release_kept()
+        self._readout.ring.release_latch(watched=True)
 
     def evidence(self, step: int | None) -> Evidence:
         """Returns what a black box holds, see `evidence`."""
@@ -264,15 +269,7 @@ class Capture:
     def pause(self, now: float) -> None:
         """An epoch has ended: looks, and what follows is no step's time."""
         self.look(now)
-        self._ended = 0.0
-
-    def failed(self, error: BaseException) -> None:
-        """Passes on; the tap calls it."""
-        self._watcher.failed(error)
-
-    def orphaned(self) -> None:
-        """Passes on; the tap calls it."""
-        self._watcher.orphaned()
+        self._readout.clock.pause()
 
     @property
     def _executes(self) -> int:
@@ -295,6 +292,5 @@ class Capture:
         with tf.init_scope():  # the weights have values outside of the trace
             planned, before = self._planned_steps, self._resumed_from
             facts = anatomy(self.model, planned, before, self._step.cuts)
-            skips = self._readout.ring.max_skips or 0
-            facts = replace(facts, max_skips=skips)
+            facts = replace(facts, **self._readout.ring.policy.limits)
         self._watcher.opened(facts, self._readout.schema)

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from gradwatch.capture.album import Album
 from gradwatch.capture.clock import Clock
 from gradwatch.capture.ring import Ring
+from gradwatch.policy import Policy
 from gradwatch.records import Block, Schema
 from gradwatch.signals import Slot
 
 __all__ = ["Readout"]
 
 _HOST = (Slot("step_time"), Slot("examples_per_second"))
+_BACK = (Slot("rollback_steps"),)
 _XRAY = (Slot("xray_share"), Slot("xray_trace"))
 
 
@@ -29,16 +31,16 @@ class Readout:
     Args:
         first_step: the batch number to go on from.
         steps_per_execution: training batches of one execution.
-        max_skips: see `Ring`.
+        policy: see `Ring`.
 
     Attributes:
         everyday: what the columns of the ring mean.
     """
 
     def __init__(
-        self, first_step: int, steps_per_execution: int, max_skips: int | None
+        self, first_step: int, steps_per_execution: int, policy: Policy
     ) -> None:
-        self.ring = Ring(first_step, max_skips)
+        self.ring = Ring(first_step, policy)
         self.clock = Clock()
         self.album: Album | None = None
         self.schema = Schema((), first_step)
@@ -47,6 +49,8 @@ class Readout:
         self._executes = steps_per_execution
         self._notes: dict[int, list[float]] = {}
         self._held: int | None = None
+        self._backs: dict[int, int] = {}
+        self._decided = -1
         self._lock = threading.Lock()
 
     def start(self, step: int) -> None:
@@ -59,8 +63,9 @@ class Readout:
     def open(self, slots: tuple[Slot, ...], album: Album | None) -> None:
         """Takes what an everyday step measures, and where X-rays go."""
         rare = (*_XRAY, *album.scalars) if album else ()
+        host = (*_HOST, *self._back)
         self.album, self.everyday = album, slots
-        self.schema = Schema((*slots, *_HOST, *rare), self._first_step)
+        self.schema = Schema((*slots, *host, *rare), self._first_step)
         self.ring.open(len(slots), self._executes)
 
     def begin(self) -> None:
@@ -84,6 +89,27 @@ class Readout:
             self._notes[step] = note
             self._held = None
 
+    @property
+    def _back(self) -> tuple[Slot, ...]:
+        return _BACK if self.ring.policy.rolls_back else ()
+
+    def decide(self, latched: int, steps: int) -> None:
+        """Takes what follows from a latch: a rollback by so many steps.
+
+        Until then its row is not handed out, nor are those after it.
+        """
+        self._backs[latched] = steps
+        self._decided = latched
+
+    def undecided(self, latched: int) -> bool:
+        """Whether `decide` is to be called for a latch."""
+        return bool(self._back) and latched >= 0 and latched != self._decided
+
+    def losses(self, first: int, last: int) -> NDArray[np.float32]:
+        """Returns those of steps that the ring still holds."""
+        column = self.everyday.index(Slot("loss"))
+        return self.ring.rows(first, last)[:, column]
+
     def crowded(self, count: int) -> bool:
         """Whether it must be read soon, after `count` batches."""
         album = self.album
@@ -101,9 +127,11 @@ class Readout:
                 return None
             now = time.time()
             held = self._held
-            count = self.ring.progress().seen
+            count, latched, _ = self.ring.progress()
             if held is not None:
                 count = min(count, held)
+            if self.undecided(latched):
+                count = min(count, latched)
             if count <= self._read:
                 return None
             first = max(self._read, count - self.ring.capacity)
@@ -123,11 +151,14 @@ class Readout:
             with np.errstate(divide="ignore", invalid="ignore"):
                 rate = examples / times.seconds
             values[:, everyday + 1] = np.where(times.seconds > 0, rate, np.nan)
+        rare = everyday + len(_HOST) + len(self._back)
+        if self._back:
+            backs = [self._backs.pop(step, 0) for step in steps.tolist()]
+            values[:, rare - 1] = backs
         xray = np.zeros(len(steps), np.bool_)
         histograms: Mapping[Slot, Any] = {}
         if self.album is not None:
             pictures = self.album.read(first, last)
-            rare = everyday + len(_HOST)
             for row, step in enumerate(pictures.steps.tolist()):
                 xray[step - first] = True
                 note = self._notes.pop(step, [])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gradwatch.capture.variables import own_variable
 from gradwatch.facts import SKIPS_IN_ALL
+from gradwatch.policy import Policy
 
 __all__ = ["Progress", "Ring"]
 
@@ -51,18 +52,18 @@ class Ring:
 
     Args:
         first_step: the batch number to go on from.
-        max_skips: bad batches in a row that do not set the latch yet; so do
-            `SKIPS_IN_ALL` times as many in all. `None`: nothing sets it.
+        policy: says what sets the latch: more bad batches in a row than its
+            `skips`, or more than `SKIPS_IN_ALL` times as many in all.
 
     Attributes:
         capacity: rows that it holds, 0 before `open`.
         on_cpu: whether looking at the counters is cheap.
-        max_skips: see above.
+        policy: see above.
     """
 
-    def __init__(self, first_step: int, max_skips: int | None) -> None:
+    def __init__(self, first_step: int, policy: Policy) -> None:
         self.capacity = 0
-        self.max_skips = max_skips
+        self.policy = policy
         start = [first_step, _RELEASED, _NOTHING, _NEVER, 0, 0]
         self._status = own_variable(np.array(start, np.int64), "status")
         self.on_cpu = "CPU" in self._status.device
@@ -117,11 +118,12 @@ class Ring:
         count, latched, kept, last, row, total = tf.unstack(before)
         bad &= tf.equal(latched, _RELEASED)
         row = tf.where(tf.equal(count, last + 1), row, 0) + 1
-        most = self.max_skips
+        most = self.policy.skips
         stops = tf.constant(False)
         if most is not None:
             stops = bad & ((row > most) | (total >= most * SKIPS_IN_ALL))
-        begins = (most == 0) | (count - last > _QUIET)
+        ends = most == 0 and not self.policy.rolls_back
+        begins = ends | (count - last > _QUIET)
         keeps = bad & begins & tf.equal(kept, _NOTHING)
         kept = tf.where(keeps, count, kept)
         latched = tf.where(stops, count, latched)

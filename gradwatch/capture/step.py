@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +21,7 @@ from gradwatch.capture.build import build_layers
 from gradwatch.capture.hooks import graph_being_built
 from gradwatch.capture.measure import draws
 from gradwatch.capture.ring import Ring
+from gradwatch.capture.rollback import Rollback
 from gradwatch.capture.support import own_train_step
 from gradwatch.capture.trace import Trace
 from gradwatch.capture.variables import own_variable
@@ -57,18 +59,19 @@ class WatchedStep:
 
     Args:
         model: the `keras.Model`, compiled.
-        guarded: whether a bad step is kept from changing the model.
-        ring: takes the readings.
+        ring: takes the readings; its policy says what a bad step means.
         steps_per_execution: how many of them one execution runs.
         opened: called with the slots of the first trace, and with the fields
             that its loss was computed from; opens the ring.
 
     Attributes:
+        guarded: whether a bad step is kept from changing the model.
         late: weights that the forward pass assigns; found at the end of a
             trace, too late to be read at its start. The next trace does.
         wait: how long the step has waited for its batch.
         album: takes X-rays, `None` where there are none.
         box: takes the batch of a bad step, `None` where it is not wanted.
+        rollback: what puts the model back, `None` where nothing does.
         cuts: why variables have no gradient, as the first trace tells.
         traced: called at the begin of each trace.
     """
@@ -76,18 +79,21 @@ class WatchedStep:
     def __init__(
         self,
         model: Any,
-        guarded: bool,
         ring: Ring,
         steps_per_execution: int,
         opened: Callable[[tuple[Slot, ...], Mapping[str, Any]], None],
     ) -> None:
         self.model = model
-        self.guarded = guarded
+        self.guarded = ring.policy.skips is not None
         self.ring = ring
         self.wait = Wait()
         self.late: list[Any] = []
         self.album: Album | None = None
         self.box: Box | None = None
+        self.rollback: Rollback | None = None
+        if ring.policy.rolls_back:
+            factor = ring.policy.rollback_factor
+            self.rollback = Rollback(model, factor)
         self.cuts: tuple[Cut, ...] = ()
         self.traced: Callable[[], None] = lambda: None
         self._opened = opened
@@ -185,6 +191,24 @@ class WatchedStep:
         places = {slot: i for i, slot in enumerate(slots)}
         order = [places.get(slot, len(slots)) for slot in self._slots]
         return tf.gather(tf.concat([values, [float("nan")]], 0), order)
+
+    def keep(self, wanted: Any, data: Any, step: Any) -> None:
+        """In the graph: keeps a batch; one that fails is not kept."""
+        if self.box is None or data is None:
+            return
+        try:
+            self.box.keep_if(wanted, replicas.own(), data, step)
+        except Exception as error:
+            self.say(
+                f"The batch of a bad step cannot be kept "
+                f"({type(error).__name__}: {error})."
+            )
+
+    def rates(self, optimizer: Any) -> AbstractContextManager[None]:
+        """In the graph: the rates in force, see `Rates.scaled`."""
+        if self.rollback is None:
+            return contextlib.nullcontext()
+        return self.rollback.rates.scaled(optimizer)
 
     def takes_xrays(self) -> bool:
         """Whether an X-ray is a step like any other, called in a trace."""

@@ -10,6 +10,7 @@ from tensorflow.python.autograph.core import ag_ctx
 
 from gradwatch.capture.optimizer import inner, optimizers
 from gradwatch.errors import GradWatchError, UnsupportedError, expected
+from gradwatch.policy import Policy
 
 __all__ = [
     "OLDEST_KERAS",
@@ -22,11 +23,14 @@ OLDEST_KERAS = (3, 12)
 _NONE = type(tf.distribute.get_strategy())
 
 
-def refuse_unsupported(model: Any, own_loop: bool = False) -> None:
+def refuse_unsupported(
+    model: Any, policy: Policy, own_loop: bool = False
+) -> None:
     """Raises if training `model` cannot be watched correctly.
 
     Args:
         model: a `keras.Model`.
+        policy: what a bad step means.
         own_loop: whether the user's own loop trains it, not `fit`.
 
     Raises:
@@ -34,6 +38,16 @@ def refuse_unsupported(model: Any, own_loop: bool = False) -> None:
         GradWatchError: the model cannot be trained at all.
     """
     _check_keras()
+    if own_loop and policy.rolls_back:
+        raise UnsupportedError(
+            expected(
+                "on_nonfinite",
+                "any other policy in a loop of your own",
+                policy.name,
+                "Use `fit`, with a `train_step` of your own if need be, or "
+                '`on_nonfinite="skip"`.',
+            )
+        )
     _check_strategy(model, own_loop)
     _check_step(model)
     if model.built and not model.trainable_variables:

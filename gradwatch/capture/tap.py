@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from gradwatch.errors import GradWatchError, expected
+
 __all__ = ["Tap", "Tapped"]
 
 # What Keras' own loop ends an epoch with when the data has run out. Read in
@@ -67,6 +69,30 @@ class Tap:
     def arm(self) -> None:
         """Says that the next call belongs to a watched `fit`."""
         self._armed = True
+
+    def clear(self, now: int) -> None:
+        """Takes it out of a model that another GradWatch is to watch.
+
+        Args:
+            now: `time.monotonic_ns()` at which the callbacks of the other fit
+                were made: one installed since then belongs to the same fit.
+
+        Raises:
+            GradWatchError: there are two in one fit.
+        """
+        if self.installed <= now:
+            self.owner.orphaned()
+            return
+        error = GradWatchError(
+            expected(
+                "callbacks",
+                "one GradWatch in a fit",
+                "two",
+                "One of them is enough: give it all rules and sinks.",
+            )
+        )
+        self.owner.failed(error)
+        raise error
 
     def __call__(self, iterator: Any) -> Any:
         """Runs one execution; Keras' `fit` calls this."""

@@ -19,7 +19,6 @@ from gradwatch.capture import optimizer as rule
 from gradwatch.capture import replicas
 from gradwatch.capture.album import Album
 from gradwatch.capture.attributes import Hook, hooked
-from gradwatch.capture.box import Box
 from gradwatch.capture.branch import apart
 from gradwatch.capture.build import build_metrics
 from gradwatch.capture.guard import Guard
@@ -55,7 +54,6 @@ class Traced(Protocol):
     guarded: bool
     late: list[Any]
     ring: Ring
-    box: Box | None
     wait: Wait
 
     def row(
@@ -66,6 +64,12 @@ class Traced(Protocol):
         cuts: Callable[[Collection[Slot]], tuple[Cut, ...]],
     ) -> Any:
         """`values` of `slots` in the order of the first trace."""
+
+    def keep(self, wanted: Any, data: Any, step: Any) -> None:
+        """Keeps the batch `data` for a black box, if `wanted`."""
+
+    def rates(self, optimizer: Any) -> AbstractContextManager[None]:
+        """The rates in force: less than computed, after a rollback."""
 
     def go_blind(self, why: str) -> None:
         """Measuring has failed; training goes on without it."""
@@ -174,10 +178,16 @@ class Trace:
         with self._step.blind_when_faulty():
             if self._step.guarded and self._several:
                 self._guard.read_before(optimizer, variables)
-            self._judge(optimizer, pairs)
+            with self._step.rates(optimizer):
+                self._judge(optimizer, pairs)
         if len(self._updates) == judged:
             return call(grads, to)
-        return self._apply(lambda g: call(g, to), optimizer, grads)
+
+        def update(gradients: Any) -> Any:
+            with self._step.rates(optimizer):  # maybe in another thread
+                return call(gradients, to)
+
+        return self._apply(update, optimizer, grads)
 
     def _apply(self, call: Any, optimizer: Any, grads: list[Any]) -> Any:
         """Makes the update that was judged last, if it may be."""
@@ -233,26 +243,14 @@ class Trace:
     def _latch(self, bad: Any) -> Any:
         """Returns whether the run stops here, as far as this replica knows."""
         ring = self._step.ring
-        stops = keeps = bad & (ring.max_skips == 0)
+        first_one = ring.policy.skips == 0
+        stops = keeps = bad & first_one
         if self._first:
             stops, keeps = ring.latch(bad)
         # Only the first replica knows which steps an incident is made of.
-        if self._first or ring.max_skips == 0:
-            self._keep(keeps)
-        return stops
-
-    def _keep(self, wanted: Any) -> None:
-        """Keeps the batch for a black box; one that fails has none."""
-        box = self._step.box
-        if box is None or self._data is None:
-            return
-        try:
-            box.keep_if(wanted, replicas.own(), self._data, self._count)
-        except Exception as error:
-            self._step.say(
-                f"The batch of a bad step cannot be kept "
-                f"({type(error).__name__}: {error})."
-            )
+        if self._first or first_one:
+            self._step.keep(keeps, self._data, self._count)
+        return tf.constant(False) if ring.policy.rolls_back else stops
 
     def _row(self, slots: tuple[Slot, ...], values: Any) -> Any:
         """Returns the row of the step, `None` in replicas but the first."""

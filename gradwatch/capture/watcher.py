@@ -32,8 +32,16 @@ class Watcher(Protocol):
     def kept(self, step: int) -> None:
         """An incident has begun at this step; its batch is kept until now."""
 
-    def latched(self, step: int) -> None:
-        """The guard has stopped the run at this step."""
+    def latched(self, step: int, back: bool) -> bool:
+        """The guard has stopped the run at this step.
+
+        Args:
+            step: its number.
+            back: whether the model was put back to a snapshot just now.
+
+        Returns:
+            Whether training goes on from there.
+        """
 
     def failed(self, error: BaseException) -> None:
         """`error` is passing through the train function."""

@@ -73,7 +73,7 @@ def _find(rule: str, world: World) -> None:
     _say(world, rule, "critical", "dense/kernel")
     if rule.startswith("nonfinite"):
         world.set("last_nonfinite_timestamp_seconds", {}, _AT, _AT)
-    if rule.startswith("nonfinite") or rule == "too_many_skips":
+    if rule.startswith(("nonfinite", "too_many_skips", "rolled_back")):
         world.end("failed", _AT + INTERVAL)
 
 

@@ -82,7 +82,8 @@ def _critical(
         look: what to look at first, if not the finding.
     """
     found = recent(s, rule=rule.name, severity="critical")
-    bad = rule.name.startswith("nonfinite") or rule.name == "too_many_skips"
+    ends = rule.name in ("too_many_skips", "rolled_back")
+    bad = ends or rule.name.startswith("nonfinite")
     return Alert(
         _named(rule),
         "critical",

@@ -74,7 +74,7 @@ def _failed(s: Settings) -> Alert:
     found = greatest(
         s.series(
             "finding_last_timestamp_seconds",
-            rule="=~nonfinite_.*|too_many_skips",
+            rule="=~nonfinite_.*|too_many_skips|rolled_back",
             severity="critical",
         )
     )

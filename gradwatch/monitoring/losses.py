@@ -92,7 +92,8 @@ def stalled(s: Settings) -> str:
     explained = s.series(
         "finding_last_timestamp_seconds",
         severity="=~warning|critical",
-        rule="!~stalled_loss|nonfinite_.*|.*_readings|too_many_skips",
+        rule="!~stalled_loss|nonfinite_.*|.*_readings|too_many_skips"
+        "|rolled_back",
     )
     fall, error, gain = (f"{n}{{{s.matchers()}}}" for n in (FALL, ERROR, GAIN))
     return f"""\

@@ -13,7 +13,7 @@ __all__ = ["routes"]
 
 _RUN = 'run=~".+"'  # `equal: [run]` would match alerts without a run, too
 _BLIND = "GradwatchRunLost|GradwatchRunStalled|GradwatchLostReadings"
-_NONFINITE = "GradwatchNonfinite.*|GradwatchTooManySkips"
+_NONFINITE = "GradwatchNonfinite.*|GradwatchTooManySkips|GradwatchRolledBack"
 _SYMPTOMS = (
     "GradwatchRunFailed|GradwatchExplodingGradient|GradwatchDivergingLoss|"
     "GradwatchSkippedUpdates"

@@ -28,6 +28,7 @@ from gradwatch.rules.nonfinite import (
 )
 from gradwatch.rules.outputs import OutputMismatch
 from gradwatch.rules.progress import Progress
+from gradwatch.rules.rollbacks import RolledBack
 from gradwatch.rules.saturation import SaturatedUnits
 from gradwatch.rules.scales import UnscaledInput, UnscaledTarget
 from gradwatch.rules.skips import TooManySkips
@@ -59,6 +60,7 @@ def default_rules() -> list[Rule]:
         NonfiniteGradient(),
         NonfiniteWeight(),
         TooManySkips(),
+        RolledBack(),
         MissingGradient(),
         ZeroGradient(headroom),
         VanishingGradient(headroom),

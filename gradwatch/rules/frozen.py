@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,7 +32,8 @@ class FrozenVariable:
     were applied, the gradient of a variable is at least a thousandth of the
     largest one (a fainter one is another fault), and its update is exactly
     zero; or its update is not, but its norm and the spread of its units stay
-    the same to the last bit: something puts it back after each step. While the
+    the same to the last bit: something puts it back after each step (a
+    rollback does, and what was before it does not count). While the
     learning rate is 0, not before half of the plan is over (1,000 steps if it
     is not known): a warm-up may begin so. Told once, with all concerned.
     """
@@ -63,12 +65,14 @@ class FrozenVariable:
             for signal in (*self.needs, "variable_unit_spread")
         }
         self._rows: list[Row] = []
+        self._back = schema.column("rollback_steps")
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
         if not isinstance(record, Block):
             return
         for row in xrays(record):
+            self._forget(record, row.step)
             if not self._columns.get(row, "update_applied") > 0:
                 continue
             self._rows = [*self._rows, row][-self._LAST :]
@@ -76,6 +80,15 @@ class FrozenVariable:
             enough = len(self._rows) == self._LAST
             if enough and row.step - first >= self._STEPS:
                 yield from self._judge(first, row.step)
+        self._forget(record, math.inf)
+
+    def _forget(self, record: Block, before: float) -> None:
+        """Forgets what rollbacks before a step of the record have undone."""
+        if self._back is not None:
+            back = record.steps[record.values[:, self._back] > 0]
+            back = back[back < before]
+            if len(back):
+                self._rows = [row for row in self._rows if row.step > back[-1]]
 
     def _judge(self, first: int, last: int) -> Iterator[Finding]:
         if self._early(last):

@@ -17,14 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwatch.records import (
-    Anatomy,
-    Block,
-    Finding,
-    Record,
-    Schema,
-    Severity,
-)
+from gradwatch.records import Anatomy, Block, Finding, Record, Schema, Severity
 from gradwatch.rules.wording import listed
 
 __all__ = [
@@ -131,6 +124,7 @@ class _Nonfinite(abc.ABC):
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
         self._skips = anatomy.max_skips > 0
+        self._returns = anatomy.max_rollbacks > 0
         self._incidents.begin(schema)
 
     def check(self, record: Record) -> Iterator[Finding]:
@@ -143,7 +137,9 @@ class _Nonfinite(abc.ABC):
         subject, what = self._say(facts)
         causes, advice = self._why(facts)
         # Nothing is lost yet where training goes on without the step.
-        kept = self._skips and not (facts["lost"] or facts["update_applied"])
+        lost = facts["lost"] or facts["update_applied"]
+        kept = self._returns or (self._skips and not lost)
+        left = _left(facts, self._returns)
         return Finding(
             rule=self.name,
             severity="warning" if kept else self.severity,
@@ -160,7 +156,7 @@ class _Nonfinite(abc.ABC):
                 "update_applied": facts["update_applied"],
             },
             causes=causes,
-            message=f"{what} at step {step}{_where(facts)}. {_left(facts)}",
+            message=f"{what} at step {step}{_where(facts)}. {left}",
             advice=advice,
         )
 
@@ -284,10 +280,11 @@ def _where(facts: dict[str, Any]) -> str:
     return f" in replica {listed(facts['replicas'])} alone"
 
 
-def _left(facts: dict[str, Any]) -> str:
+def _left(facts: dict[str, Any], returns: bool) -> str:
     """Says what has become of the weights."""
     if facts["lost"]:
-        return "An earlier update has overflowed: the weights are lost."
+        which = "these" if returns else "the"
+        return f"An earlier update has overflowed: {which} weights are lost."
     if facts["update_applied"]:
         return "The update was applied: the weights are lost."
     return "The update was dropped: the weights are those before it."

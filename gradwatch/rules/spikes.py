@@ -109,8 +109,9 @@ class LossSpike:
     median of any window of 16 steps before; and the median of 64 losses, from
     the second window after it on, is above that of the two windows before it by
     more than six standard errors of this difference (from the median absolute
-    deviation; 1e-9 for normal noise) and by 2 %. Told once. A spike that
-    returns is told by `gradient_spike`.
+    deviation; 1e-9 for normal noise) and by 2 %. A rollback takes a model to
+    where its loss was, so what was before it does not count. Told once. A spike
+    that returns is told by `gradient_spike`.
     """
 
     name = "loss_spike"
@@ -135,14 +136,17 @@ class LossSpike:
         columns = [schema.column(signal) for signal in self.needs]
         known = [column for column in columns if column is not None]
         self._measured = len(known) == len(columns)
-        self._windows.begin(known)
+        back = schema.column("rollback_steps")
+        self._windows.begin(known if back is None else [*known, back])
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
         for window in self._windows.cut(record):
             if not self._measured or self._told:
                 continue
-            values = window.values.astype(float)
+            values = window.values[:, :2].astype(float)
+            if (window.values[:, 2:] > 0).any():
+                self._recent = []
             far = np.flatnonzero(self._usual.far(np.abs(values)))
             spike = None
             if len(far):

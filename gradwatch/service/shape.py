@@ -39,6 +39,7 @@ class _Run(TypedDict):
 class _Counters(TypedDict):
     skipped_steps: dict[str, _Count]
     clipped_steps: _Count
+    rollbacks: NotRequired[_Count]
     examples: NotRequired[_Count]
     data_wait: NotRequired[float]
     last_nonfinite_step: int

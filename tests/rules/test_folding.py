@@ -73,5 +73,5 @@ def test_every_rule_has_its_rank() -> None:
     """But those that are always told."""
     always = {"nonfinite_batch", "nonfinite_loss", "nonfinite_gradient"}
     always |= {"nonfinite_weight", "no_readings", "lost_readings"}
-    always |= {"too_many_skips"}
+    always |= {"too_many_skips", "rolled_back"}
     assert {r.name for r in default_rules()} <= {*_ORDER, *always}

@@ -17,7 +17,7 @@ from gradwatch.testing.scenario import RULES, Scenario
 from gradwatch.testing.zoo import FAULTY, HEALTHY, SCENARIOS
 
 _SHARE = 20
-_NO_FAULT = {"no_readings", "lost_readings", "too_many_skips"}
+_NO_FAULT = {"no_readings", "lost_readings", "too_many_skips", "rolled_back"}
 
 
 def _chosen(scenarios: tuple[Scenario, ...]) -> list[Scenario]:
