@@ -47,7 +47,6 @@ class Ledger:
 
     Attributes:
         total: what `compute_loss` has returned, `None` before.
-        fields: what it was called with: name -> tensors or `None`.
         examples: the only compiled loss before it was reduced, `[batch, ...]`.
         compiled: component -> its compiled loss, weight, targets, predictions;
             those whose examples all weigh the same.
@@ -58,14 +57,41 @@ class Ledger:
         self._made = made
         self._graph = graph_being_built()
         self.total: Any = None
-        self.fields: dict[str, Any] = {}
+        self._given: dict[str, Any] = {}
         self.examples: Any = None
         self.compiled: dict[str, tuple[Any, Any, Any, Any]] = {}
+        self._names: list[str] = []  # of the outputs that have a loss
+        self._outputs: dict[str, tuple[Any, Any]] = {}
         self._exact = False  # whether the total is its known parts' sum
         self._parts: dict[str, list[_Part]] = {}
         self._added: dict[str, list[_Part]] = {}  # by layers
         self._children: dict[str, dict[str, list[_Part]]] = {}
         self._marks: list[Mark] | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What `compute_loss` was called with: name -> tensors or `None`.
+
+        Of several targets or predictions, those that a compiled loss compares
+        are called by its output, `targets/box`; others have their place.
+        """
+        found = dict(self._given)
+        for place, field in enumerate(("targets", "predictions")):
+            leaves = tf.nest.flatten(found.get(field))
+            leaves = [leaf for leaf in leaves if leaf is not None]
+            own = {
+                name: pair[place]
+                for name, pair in self._outputs.items()
+                if any(pair[place] is leaf for leaf in leaves)
+            }
+            if len(leaves) < 2 or not own:
+                continue
+            found.pop(field)
+            found |= {f"{field}/{name}": leaf for name, leaf in own.items()}
+            for i, leaf in enumerate(leaves):
+                if not any(leaf is known for known in own.values()):
+                    found[f"{field}/{i}"] = leaf
+        return found
 
     def hooks(self) -> Iterator[Hook]:
         """Yields the instance attributes that must stand during the step."""
@@ -131,7 +157,7 @@ class Ledger:
         names = ("inputs", "targets", "predictions", "sample_weights")
         keys = ("x", "y", "y_pred", "sample_weight")
         given = dict(zip(keys, args)) | kwargs
-        self.fields = {n: given.get(k) for n, k in zip(names, keys)}
+        self._given = {n: given.get(k) for n, k in zip(names, keys)}
         own = getattr(original, "__func__", None)
         self.total = loss
         self._exact = own is keras.Model.compute_loss
@@ -150,9 +176,11 @@ class Ledger:
             self._parts.setdefault("compile_loss", []).append(_Part(_sum(loss)))
             return loss
         several = len(losses) > 1
+        self._outputs, self._names = {}, [entry.name for entry in losses]
         watched = [
             entry._replace(
                 loss=self._output(
+                    entry.name,
                     f"{entry.name}_loss" if several else entry.loss.name,
                     entry.loss,
                     entry.loss_weights,
@@ -166,11 +194,15 @@ class Ledger:
         finally:
             object.__setattr__(compiled, "_flat_losses", losses)
 
-    def _output(self, path: str, loss: Any, weight: Any) -> Callable[..., Any]:
+    def _output(
+        self, name: str, path: str, loss: Any, weight: Any
+    ) -> Callable[..., Any]:
         """Returns the loss of one output as a function that is watched."""
 
         def watched(y: Any, p: Any, sample_weight: Any = None) -> Any:
             each: list[Any] = []
+            if self._names.count(name) == 1:
+                self._outputs[name] = y, p
 
             def call(original: Any, *args: Any, **kwargs: Any) -> Any:
                 each.append(original(*args, **kwargs))

@@ -36,6 +36,7 @@ _PASSING = (
     *("InputLayer", "Reshape", "Flatten", "Dropout", "Identity"),
     *("Permute", "ActivityRegularization", "GaussianNoise"),
 )
+_FIELDS = ("targets", "predictions")
 _KEEPING = ("InputLayer", "Dropout", "Identity", "GaussianNoise")
 _ACTIVATIONS = {"Softmax": "softmax", "ReLU": "relu", "ELU": "elu"}
 
@@ -109,38 +110,113 @@ def compared(anatomy: Anatomy, columns: Columns, row: Row) -> list[Compared]:
         columns: of the row.
         row: of an X-ray, any.
     """
-    fields = list(columns.all(row, "batch_min"))
-    targets = [f for f in fields if f.split("/")[0] == "targets"]
-    outputs = [f for f in fields if f.split("/")[0] == "predictions"]
-    losses = _losses(anatomy.loss, len(outputs))
-    if not losses or not len(targets) == len(outputs) == len(losses):
-        return []
-    parts = _parts(columns, row, losses)
-    if len(parts) != len(outputs):
-        return []
-    layers = {layer.path: layer for layer in anatomy.layers}
+    fields = columns.subjects("batch_min")
+    targets, outputs = (_by_output(fields, f) for f in _FIELDS)
+    if [*outputs] == [*targets] == [""]:
+        loss, last = _only(anatomy.loss), _last(anatomy)
+        part = _part(columns, loss)
+        if loss is None or part is None:
+            return []
+        fit = _compared(loss, *_FIELDS, part, last, _units(anatomy, last))
+        return [fit]
     found = []
-    for loss, y, p, part in zip(losses, targets, outputs, parts):
-        last = _last(anatomy) if len(outputs) == 1 else None
-        name = part.removesuffix("_loss")
-        if len(outputs) > 1:
-            ends = [path for path in layers if path.split("/")[-1] == name]
-            last = layers[ends[0]] if len(ends) == 1 else None
-        found.append(_compared(loss, y, p, part, last, _units(anatomy, last)))
+    several = list(_several(anatomy.loss, columns, list(outputs)))
+    for name, loss, part in several:
+        y = targets.get(name if len(targets) > 1 or len(several) > 1 else "")
+        p = outputs.get(name)
+        if y and p:
+            last = _called(anatomy, name)
+            units = _units(anatomy, last)
+            found.append(_compared(loss, y, p, part, last, units))
     return found
 
 
-def _parts(columns: Columns, row: Row, losses: list[Any]) -> list[str]:
-    """The parts of the loss that compiled losses are; they may not be used."""
+def _by_output(fields: list[str], kind: str) -> dict[str, str]:
+    """Returns output -> its field, `""` for the only one."""
+    cut = [field.partition("/") for field in fields]
+    return {name: f"{of}{slash}{name}" for of, slash, name in cut if of == kind}
+
+
+def _several(
+    loss: Any, columns: Columns, outputs: list[str]
+) -> Iterator[tuple[str, Any, str]]:
+    """Yields output, loss and component, of those that are clear.
+
+    Keras calls the component of an output by its name. If only one output has
+    a loss, it is called by the loss.
+    """
+    known = columns.subjects("loss_component")
+    parts = [p for p in known if p.endswith("_loss")]
+    parts = [p for p in parts if p.rpartition("/")[0] not in known]
+    names = [part.removesuffix("_loss") for part in parts]
+    measured = "loss_component" in columns
+    if not measured or not names:
+        names = [name for name in outputs if not name.isdigit()]
+        parts = [""] * len(names)
+    losses = _losses(loss, names)
+    if measured and len(losses) == len(names) == 1:
+        parts = [p for p in [_part(columns, losses[names[0]])] if p is not None]
+    for name, part in zip(names, parts):
+        if name in losses:
+            yield name, losses[name], part
+
+
+def _losses(loss: Any, names: list[str]) -> dict[str, Any]:
+    """Returns output -> its loss; without those where that is not clear.
+
+    Args:
+        loss: as the user wrote it: one for all, a list, or a dict, nested
+            where the outputs are.
+        names: of the outputs that have a loss, in the order of a list.
+    """
+    if isinstance(loss, list):
+        given = [each for each in loss if each is not None]
+        clear = len(given) == len(names) and not any(map(_nested, given))
+        return dict(zip(names, given)) if clear else {}
+    if _nested(loss):
+        found = {name: _at(loss, name) for name in names}
+    else:
+        found = dict.fromkeys(names, loss)
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def _at(loss: Any, name: str) -> Any:
+    """The loss at a path of keys, `None` if none is there."""
+    at = loss.get(name)
+    for key in name.split("/") if at is None else ():
+        loss = at = loss.get(key) if _nested(loss) else None
+    return None if _nested(at) or isinstance(at, list) else at
+
+
+def _nested(loss: Any) -> bool:
+    """Whether it holds losses by name, and is not the configuration of one."""
+    return isinstance(loss, dict) and "class_name" not in loss
+
+
+def _only(loss: Any) -> Any:
+    """The loss of a model with one output."""
+    given = list(loss.values()) if _nested(loss) else loss
+    if not isinstance(given, list):
+        return given
+    return given[0] if len(given) == 1 and not _nested(given[0]) else None
+
+
+def _part(columns: Columns, loss: Any) -> str | None:
+    """The component that the only compiled loss is; it may not be used."""
     if "loss_component" not in columns:
-        return [""] * len(losses)
-    known = [p for p in columns.all(row, "loss_component") if "/" not in p]
-    if len(losses) > 1:
-        return [part for part in known if part.endswith("_loss")]
-    name, options = _named(losses[0])
-    kind = _kind(name)
-    called = options.get("name")
-    return [p for p in known if p == called or _kind(p) == kind][:1]
+        return ""
+    name, options = _named(loss)
+    kind, called = _kind(name), options.get("name")
+    for part in columns.subjects("loss_component"):
+        if "/" not in part and (part == called or _kind(part) == kind):
+            return part
+    return None
+
+
+def _called(anatomy: Anatomy, name: str) -> Layer | None:
+    """The layer of that name, if there is just one."""
+    ends = [la for la in anatomy.layers if la.path.split("/")[-1] == name]
+    return ends[0] if len(ends) == 1 else None
 
 
 def activation(layer: Layer | None) -> str:
@@ -175,17 +251,6 @@ def _units(anatomy: Anatomy, layer: Layer | None) -> int:
         if variable.path.rpartition("/")[0] == layer.path
     ]
     return next((s[-1] for s in shapes if len(s) == 2), 0)
-
-
-def _losses(loss: Any, outputs: int) -> list[Any]:
-    """One loss an output; empty where it is not clear which is whose."""
-    if isinstance(loss, dict) and "class_name" not in loss:
-        several = list(loss.values())
-        same = several and all(each == several[0] for each in several)
-        return several if same and len(several) == outputs else []
-    if isinstance(loss, list):
-        return loss
-    return [] if loss is None else [loss] * outputs
 
 
 def _compared(

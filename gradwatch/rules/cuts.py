@@ -25,7 +25,9 @@ _ADVICE: dict[CutKind, str] = {
     "numpy_function": "Write it in operations of TensorFlow or `keras.ops`: "
     "TensorFlow cannot differentiate NumPy code.",
     "round": "Rounding and signs are flat wherever they are smooth. Leave them "
-    "out of the loss and use them for metrics and predictions.",
+    "out of the loss and use them for metrics and predictions; binarised "
+    "weights or codes need a straight-through estimator: "
+    "`w + stop_gradient(sign(w) - w)`.",
     "stop_gradient": "Remove it. If it is meant, set `trainable = False` on "
     "the layers behind it, or add a loss that they are to learn from.",
     "unasked": "Add them to the sources of `tape.gradient`, or set "

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwatch.records import Block, Record, Schema
+from gradwatch.records import Anatomy, Block, Record, Schema
+from gradwatch.rules.compiled import Compared, compared
 from gradwatch.rules.evidence import (
     BATCH,
     bounded,
@@ -65,6 +66,22 @@ class Xray:
         parts = self._columns.subjects("component_constant_loss")
         costs = [constant_loss(self._columns, self._row, p) for p in parts]
         return float(np.nansum(costs))
+
+    def left_of(self, part: str) -> float:
+        """Returns what is left to learn of one compiled loss, if it is known.
+
+        As `Headroom` defines it; NaN with few examples or targets all alike.
+        """
+        few = not self.get("examples") >= BATCH
+        constant = constant_loss(self._columns, self._row, part)
+        lowest = self.get("component_lowest_loss", part)
+        loss = self.get("loss_component", part)
+        return math.nan if few else (loss - lowest) / (constant - lowest)
+
+    def outputs(self, anatomy: Anatomy) -> list[Compared]:
+        """Returns the outputs of a model with several, as far as known."""
+        pairs = compared(anatomy, self._columns, self._row)
+        return [pair for pair in pairs if pair.predictions != "predictions"]
 
     def effective(self, path: str, size: int) -> float:
         """Returns the root mean square of a gradient's entries but zeros.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradwatch.records import Anatomy, Schema
@@ -10,7 +11,7 @@ from gradwatch.rules.compiled import Compared, Field, compared, field
 from gradwatch.rules.evidence import constant_loss
 from gradwatch.rules.rows import Columns, Row
 
-__all__ = ["Look", "Looks"]
+__all__ = ["Look", "Looks", "Seen"]
 
 _XRAYS = 3
 _HALF = 1000
@@ -22,7 +23,7 @@ class Look(NamedTuple):
 
     Attributes:
         step: its number.
-        loss: the compiled loss.
+        loss: the compiled loss of the output.
         constant: what the best constant would have.
         rate: learning rate.
         inputs: the field.
@@ -40,25 +41,29 @@ class Look(NamedTuple):
 
 
 class Looks:
-    """The last few X-rays of a model with one known loss and one input."""
+    """The last few X-rays of each output whose loss is known."""
 
     def __init__(self) -> None:
-        self.seen: list[Look] = []
-        self.pair: Compared | None = None
-        self.better = False
+        self._seen: dict[str, Seen] = {}
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
         self._anatomy, self._columns = anatomy, Columns(schema)
 
-    def take(self, row: Row) -> Look | None:
-        """Returns what an X-ray says, `None` unless all of it is known."""
-        pairs = compared(self._anatomy, self._columns, row)
-        if len(pairs) != 1 or not pairs[0].kind:
-            return None
-        self.pair = pair = pairs[0]
+    def take(self, row: Row) -> Iterator[Seen]:
+        """Yields the outputs of which an X-ray says all that is needed."""
+        for pair in compared(self._anatomy, self._columns, row):
+            look = self._look(row, pair)
+            if not pair.kind or not math.isfinite(look.loss):
+                continue
+            if look.constant > 0:
+                seen = self._seen.setdefault(pair.predictions, Seen())
+                seen.take(self._anatomy, pair, look)
+                yield seen
+
+    def _look(self, row: Row, pair: Compared) -> Look:
         get = self._columns.get
-        look = Look(
+        return Look(
             row.step,
             get(row, "loss_component", pair.component),
             constant_loss(self._columns, row, pair.component),
@@ -67,11 +72,20 @@ class Looks:
             field(self._columns, row, pair.targets),
             field(self._columns, row, pair.predictions),
         )
-        if not math.isfinite(look.loss) or not look.constant > 0:
-            return None
+
+
+class Seen:
+    """The last few X-rays of one output."""
+
+    def __init__(self) -> None:
+        self.seen: list[Look] = []
+        self.better = False
+
+    def take(self, anatomy: Anatomy, pair: Compared, look: Look) -> None:
+        """Takes what the next X-ray says."""
+        self._anatomy, self.pair = anatomy, pair
         self.seen = [*self.seen, look][-_XRAYS:]
         self.better |= look.loss < _FLAT * look.constant
-        return look
 
     @property
     def useless(self) -> bool:
@@ -111,9 +125,10 @@ class Looks:
     @property
     def story(self) -> str:
         """The same in words."""
-        last = self.seen[-1]
+        last, name = self.seen[-1], self.pair.predictions.partition("/")[2]
+        of = f" of {name}" if name else ""
         return (
             f"At step {last.step} of {self._anatomy.planned_steps or 'many'} "
-            f"the loss is {last.loss:.4g}; predicting the same for all "
+            f"the loss{of} is {last.loss:.4g}; predicting the same for all "
             f"examples would give {last.constant:.4g}."
         )

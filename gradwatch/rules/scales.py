@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.compiled import activation, inner
-from gradwatch.rules.looks import Look, Looks
+from gradwatch.rules.looks import Looks, Seen
 from gradwatch.rules.rows import xrays
 
 __all__ = ["UnscaledInput", "UnscaledTarget"]
@@ -26,15 +26,15 @@ _ADAPTIVE = ("Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "Lion")
 class UnscaledTarget:
     """Targets are so large, or so small, that predictions do not get there.
 
-    Definition: a distance is compared (squares, absolute errors, Huber), the
-    last layer has no activation, half of the planned steps are over (1,000 if
-    that is unknown), and in no X-ray so far the loss was below 95 % of
-    `component_constant_loss`. And either the root mean square of the targets is
-    at least 10, that of the predictions is below half of it, and at the speed
-    of the last two X-rays it will not get there in three times the steps that
-    are left; or that of the targets is at most 0.01, the loss is at least twice
-    the constant's, and at the speed at which it fell in the last three X-rays
-    it will not be as low in three times the steps that are left. Threshold:
+    Definition: the loss of an output is a distance (squares, absolute errors,
+    Huber), its last layer has no activation, half of the planned steps are over
+    (1,000 if that is unknown), and in no X-ray so far the loss was below 95 %
+    of `component_constant_loss`. And either the root mean square of the targets
+    is at least 10, that of the predictions is below half of it, and at the
+    speed of the last two X-rays it will not get there in three times the steps
+    that are left; or that of the targets is at most 0.01, the loss is at least
+    twice the constant's, and at the speed at which it fell in the last three
+    X-rays it will not be as low in three times the steps left. Threshold:
     whatever the scale, who can do no better than a constant after half of the
     training has learned nothing; three times lets predictions grow with the
     square of the steps, as two layers do that grow together (2 would do). Adam
@@ -63,27 +63,25 @@ class UnscaledTarget:
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
         for row in xrays(record):
-            look = None if self._told else self._looks.take(row)
-            pair = self._looks.pair
-            if look is None or pair is None or not self._looks.useless:
-                continue
-            linear = activation(pair.layer) in ("", "linear")
-            if pair.kind == "distance" and linear:
-                yield from self._judge(look)
+            for seen in self._looks.take(row):
+                linear = activation(seen.pair.layer) in ("", "linear")
+                distance = seen.pair.kind == "distance" and linear
+                if distance and seen.useless and not self._told:
+                    yield from self._judge(seen)
 
-    def _judge(self, look: Look) -> Iterator[Finding]:
-        before = self._looks.seen[-2]
-        sizes = [each.targets.rms for each in self._looks.seen]
+    def _judge(self, seen: Seen) -> Iterator[Finding]:
+        before, look = seen.seen[-2:]
+        sizes = [each.targets.rms for each in seen.seen]
         size = min(sizes)
         if max(sizes) > _LARGE * size:
             return  # not a scale, but single values
         steps = look.step - before.step
-        reach = _PATIENCE * self._looks.left
+        reach = _PATIENCE * seen.left
         now, then = look.predictions.rms, before.predictions.rms
         if size >= _LARGE and now < size / 2:
             far = not now + (now - then) * reach / steps >= size
         elif size <= _SMALL and look.loss >= 2 * look.constant:
-            far = not self._looks.arrives(reach)
+            far = not seen.arrives(reach)
         else:
             return
         if not far:
@@ -92,18 +90,18 @@ class UnscaledTarget:
         yield Finding(
             rule=self.name,
             severity=self.severity,
-            subject="targets",
-            first_step=self._looks.seen[0].step,
+            subject=seen.pair.targets,
+            first_step=seen.seen[0].step,
             last_step=look.step,
             evidence={
-                **self._looks.evidence,
+                **seen.evidence,
                 "targets_rms": size,
                 "predictions_rms": now,
                 "predictions_rms_before": then,
             },
             causes=("unscaled_target",),
             message=(
-                f"{self._looks.story} The targets are around {size:.3g}, the "
+                f"{seen.story} The targets are around {size:.3g}, the "
                 f"predictions around {now:.3g}, and were around {then:.3g} "
                 f"{steps} steps before."
             ),
@@ -126,7 +124,8 @@ class UnscaledInput:
     (10), with r at least 10, and would be at most 2 (1) if r were 1: beyond 2
     gradient descent overshoots by more than it corrects. Or r is at most 0.01
     and that times all steps so far is at most 0.1 and would be at least 1.
-    Silent where the optimizer clips or is another one. Told once.
+    Silent where the optimizer clips or is another one, and with several
+    outputs: one that learns speaks against it. Told once.
     """
 
     name = "unscaled_input"
@@ -156,16 +155,15 @@ class UnscaledInput:
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
-        for row in xrays(record):
-            look = None if self._told else self._looks.take(row)
-            if look is None or not (self._known and self._fan):
-                continue
-            if not self._looks.useless:
-                continue
-            if not self._looks.arrives(_PATIENCE * self._looks.left):
-                yield from self._judge(look)
+        for row in xrays(record) if self._known and self._fan else ():
+            for seen in self._looks.take(row):
+                if seen.pair.predictions != "predictions" or self._told:
+                    continue
+                if seen.useless and not seen.arrives(_PATIENCE * seen.left):
+                    yield from self._judge(seen)
 
-    def _judge(self, look: Look) -> Iterator[Finding]:
+    def _judge(self, seen: Seen) -> Iterator[Finding]:
+        look = seen.seen[-1]
         size = look.inputs.rms
         scaled = look.rate * self._fan * self._gain
         step = scaled * size ** (1 if self._adaptive else 2)
@@ -179,10 +177,10 @@ class UnscaledInput:
             rule=self.name,
             severity=self.severity,
             subject="inputs",
-            first_step=self._looks.seen[0].step,
+            first_step=seen.seen[0].step,
             last_step=look.step,
             evidence={
-                **self._looks.evidence,
+                **seen.evidence,
                 "inputs_rms": size,
                 "inputs_min": look.inputs.min,
                 "inputs_max": look.inputs.max,
@@ -192,7 +190,7 @@ class UnscaledInput:
             },
             causes=("unscaled_input",),
             message=(
-                f"{self._looks.story} The inputs go from {look.inputs.min:.3g} "
+                f"{seen.story} The inputs go from {look.inputs.min:.3g} "
                 f"to {look.inputs.max:.3g} (around {size:.3g}), so that a step "
                 f"changes the first layer {step / scaled:.2g} times as much as "
                 "with inputs around 1."

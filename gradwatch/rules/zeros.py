@@ -19,7 +19,7 @@ from gradwatch.records import (
     Severity,
 )
 from gradwatch.rules import cuts
-from gradwatch.rules.evidence import owner
+from gradwatch.rules.evidence import owned, owner
 from gradwatch.rules.headroom import Headroom, Xray
 from gradwatch.rules.windows import Window, Windows, together
 from gradwatch.rules.wording import listed
@@ -73,7 +73,9 @@ class ZeroGradient:
     (`Headroom`); or those of all variables of some layers, which hold at least
     half of the weights, from the first window on, beginning with the first
     layer, for a reason that can be seen, and half is left; or those of such
-    layers, wherever they are, in 2 windows in a row, and nine tenths are left.
+    layers, wherever they are, in 2 windows in a row, and nine tenths are left;
+    or those of the last layer of one of several outputs, in 2 windows in a row,
+    and nine tenths of its own compiled loss are left at an X-ray meanwhile.
     A reason is an operation whose derivative is 0 everywhere, a sign say, on
     each way from them to the loss, as the graph shows; an activation that is
     none of Keras' own; or other gradients all below 6e-8, the smallest number
@@ -113,6 +115,7 @@ class ZeroGradient:
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
         self._headroom.begin(schema)
+        self._anatomy, self._own = anatomy, owned(schema)
         gradients = schema.columns("variable_gradient_norm")
         self._places = together(list(gradients.values()))
         trained = [v for v in anatomy.variables if v.path in gradients]
@@ -194,6 +197,22 @@ class ZeroGradient:
             if self._much(paths):
                 found = window._replace(zero=paths, first=before.first)
                 yield self._finding(found)
+        if before is not None and not self._told:
+            yield from self._heads(window.xray, before, window)
+
+    def _heads(
+        self, xray: Xray, before: _Window, window: _Window
+    ) -> Iterator[Finding]:
+        """Looks at the outputs of a model with several, each by itself."""
+        for pair in xray.outputs(self._anatomy):
+            paths = self._own.get(pair.path, [])
+            zero = {*paths} <= {*before.zero} & {*window.zero}
+            seen = paths and before.first <= xray.step
+            left = xray.left_of(pair.component)
+            if zero and seen and left >= self._LEFT:
+                first = before.first
+                told = window._replace(zero=paths, first=first, left=left)
+                return (yield self._finding(told))
 
     def _whole(self, zero: list[str]) -> list[str]:
         """Returns the variables of layers of which all are zero, in order."""

@@ -292,3 +292,40 @@ def test_histograms_count_like_numpy(jit: bool) -> None:
     wanted = np.bincount(places, minlength=len(HISTOGRAM_EDGES) + 1)
     assert counted.numpy().sum() == len(finite)
     assert np.abs(np.cumsum(counted.numpy() - wanted)).max() <= 2
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_fields_of_several_outputs(
+    named: bool, eager: bool, tmp_path: Path
+) -> None:
+    """They bear the output's name, however the targets come in."""
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    label, box = np.full((64, 1), 2, np.int32), x[:, :2] - 7
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(4, name="hidden")(inputs)
+    heads = {
+        "label": keras.layers.Dense(3, "softmax", name="label")(hidden),
+        "box": keras.layers.Dense(2, "relu", name="box")(hidden),
+    }
+    model = keras.Model(inputs, heads if named else list(heads.values()))
+    losses = {"label": "sparse_categorical_crossentropy", "box": "mse"}
+    model.compile("sgd", losses, run_eagerly=eager)
+    recorder = Recorder()
+    watch = GradWatch(
+        tmp_path, sinks=[recorder], xray_every_steps=1, budget=1.0
+    )
+    model.fit(x, {"label": label, "box": box}, verbose=0, callbacks=[watch])
+    fields = {
+        slot.subject
+        for slot in recorder.schema.slots
+        if slot.signal == "batch_min"
+    }
+    both = ("targets", "predictions")
+    wanted = {f"{field}/{name}" for field in both for name in heads}
+    assert fields == {"inputs", *wanted}
+    assert recorder.column("batch_min", "targets/label")[1] == 2
+    assert recorder.column("batch_max", "targets/box")[1] < -3
+    assert recorder.column("batch_max", "predictions/label")[1] <= 1
+    (finding,) = [f for f in watch.findings if f.severity != "info"]
+    assert (finding.rule, finding.subject) == ("output_mismatch", "box")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -143,23 +144,75 @@ def test_one_unit_for_a_categorical_loss() -> None:
     assert judge(OutputMismatch(), reshaped, rows) == []
 
 
-def test_the_output_of_several() -> None:
-    """With a list of losses each output has its own; names its layer."""
-    facts = anatomy(["mse", "binary_crossentropy"])
-    heads = (Layer("area", "Dense", ""), Layer("benign", "Dense", ""))
+MSE = {"class_name": "MeanSquaredError"}
+TWO = ("area", "benign")
+UNLIKE = dict(zip(TWO, (MSE, "binary_crossentropy")))
+
+
+def _heads(loss: Any, names: Sequence[str] = TWO, y: str = "") -> Any:
+    """The second one gets logits; fields in an order of their own."""
+    facts = anatomy(loss)
+    heads = tuple(Layer(f"m/{name}", "Dense", "") for name in TWO)
     object.__setattr__(facts, "layers", (facts.layers[0], *heads))
     fields = {
-        "targets/0": NUMBERS,
-        "targets/1": BINARY,
-        "predictions/0": NUMBERS,
-        "predictions/1": 2 * NUMBERS,
+        y or f"targets/{names[1]}": BINARY,
+        f"predictions/{names[1]}": 2 * NUMBERS,
+        f"predictions/{names[0]}": NUMBERS,
     }
-    parts = [Slot("loss_component", f"{n}_loss") for n in ("area", "benign")]
+    if not y:
+        fields[f"targets/{names[0]}"] = NUMBERS
+    return facts, fields
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ["mse", "binary_crossentropy"],
+        UNLIKE,
+        dict(reversed(UNLIKE.items())),
+        "binary_crossentropy",
+        {**UNLIKE, "area": "my_loss"},
+    ],
+)
+def test_the_output_of_several(loss: Any) -> None:
+    """Each has its own loss, by name or in order; its layer is named."""
+    facts, fields = _heads(loss)
+    parts = [Slot("loss_component", f"{name}_loss") for name in TWO]
     rows = [xray(10, fields, dict.fromkeys(parts, 1.0))]
     (finding,) = judge(OutputMismatch(), facts, rows)
-    assert finding.subject == "benign"
-    twins = {"a": "mse", "b": "binary_crossentropy"}
-    assert judge(OutputMismatch(), anatomy(twins), rows) == []
+    assert finding.subject == "m/benign"
+
+
+def test_outputs_in_a_nest() -> None:
+    """A loss is found at the path of its output."""
+    loss = {"a": {"area": "mse"}, "b": {"benign": "binary_crossentropy"}}
+    names = ("a/area", "b/benign")
+    facts, fields = _heads(loss, names)
+    parts = [Slot("loss_component", f"{name}_loss") for name in names]
+    rows = [xray(10, fields, dict.fromkeys(parts, 1.0))]
+    (finding,) = judge(OutputMismatch(), facts, rows)
+    assert finding.subject == "predictions/b/benign"
+
+
+@pytest.mark.parametrize("y", ["", "targets"])
+@pytest.mark.parametrize(
+    "loss",
+    [[None, "binary_crossentropy"], {"benign": "binary_crossentropy"}],
+)
+def test_the_only_output_that_has_a_loss(loss: Any, y: str) -> None:
+    """Its component is called by the loss, and there may be no other target."""
+    facts, fields = _heads(loss, ("0", "benign"), y)
+    part = Slot("loss_component", "binary_crossentropy")
+    (finding,) = judge(OutputMismatch(), facts, [xray(10, fields, {part: 1.0})])
+    assert finding.subject == "m/benign"
+
+
+def test_outputs_that_have_no_name() -> None:
+    """Nobody knows which loss compares them: silence."""
+    facts, fields = _heads(["mse", "binary_crossentropy"], ("0", "1"))
+    parts = [Slot("loss_component", f"{name}_loss") for name in TWO]
+    rows = [xray(10, fields, dict.fromkeys(parts, 1.0))]
+    assert judge(OutputMismatch(), facts, rows) == []
 
 
 def test_a_loss_that_is_only_named_like_one_of_keras() -> None:

@@ -59,6 +59,34 @@ def test_targets_that_are_far_away() -> None:
     assert _targets(325_000.0, 0.3, planned=600) == []
 
 
+def test_one_of_several_outputs_is_far_away() -> None:
+    """Each is looked at by itself; where the other learns, this one is told."""
+    price = 325_000.0 + 1e5 * NUMBERS
+    y, same = {"near": NUMBERS, "price": price}, float(price.var())
+    losses = {"near": "mse", "price": {"class_name": "MeanSquaredError"}}
+    rows = [
+        xray(
+            step,
+            {"inputs": INPUTS}
+            | {f"targets/{name}": each for name, each in y.items()}
+            | {f"predictions/{name}": NUMBERS for name in y},
+            {
+                Slot("loss_component", "near_loss"): 0.1,
+                Slot("loss_component", "price_loss"): 10 * same,
+                Slot("component_constant_loss", "near_loss"): 1.0,
+                Slot("component_constant_loss", "price_loss"): same,
+                Slot("learning_rate"): 0.01,
+            },
+        )
+        for step in STEPS
+    ]
+    facts = anatomy(losses, optimizer=ADAM, planned_steps=240)
+    (finding,) = judge(UnscaledTarget(), facts, rows)
+    assert finding.subject == "targets/price"
+    assert "the loss of price is" in finding.message
+    assert judge(UnscaledInput(), facts, rows) == []
+
+
 @pytest.mark.parametrize("speed", [0.4, 0.6, 1.0, 5.0])
 def test_large_targets_that_are_reached(speed: float) -> None:
     """Or will be, if it goes on like this for a while."""

@@ -117,6 +117,38 @@ def test_a_part_is_zero_and_right_so(healthy: Any) -> None:
     assert _zero(**healthy) == []
 
 
+def _head(left: float = 1.2, zero: Any = STEPS > 100, **extra: Any) -> Any:
+    """Two outputs, `last` and `other`; the first one's gradients are 0."""
+    columns = {
+        (signal, f"{field}/{name}"): 1.0
+        for signal in ("batch_min", "batch_max")
+        for field in ("targets", "predictions")
+        for name in ("last", "other")
+    }
+    for name, loss in (("last", left), ("other", 0.1)):
+        part = f"{name}_loss"
+        columns[("loss_component", part)] = loss
+        columns[("component_constant_loss", part)] = 1.0
+        columns[("component_lowest_loss", part)] = 0.0
+    model = replace(MODEL, loss={"last": "mse", "other": "mae"})
+    known = columns | {
+        (k.split(".")[0], k.split(".")[1]): v for k, v in extra.items()
+    }
+    return _zero(zero, ("last",), 0.5, known, model=model)
+
+
+def test_the_head_of_one_of_several_outputs() -> None:
+    """Two windows, with an X-ray of them on which it has learned nothing."""
+    (finding,) = _head()
+    assert finding.evidence["zero"] == ["last/kernel", "last/bias"]
+    assert (finding.first_step, finding.last_step) == (128, 255)
+    assert finding.evidence["left_to_learn"] == pytest.approx(1.2)
+    assert _head(left=0.5) == []  # has learned, and is content
+    assert _head(zero=STEPS % 10 > 0) == []  # asked in some steps only
+    assert _head(**{"component_constant_loss.last_loss": 0.0}) == []
+    assert _head(**{"examples.": 8.0}) == []
+
+
 def test_reasons() -> None:
     """Dead units, bounds, and gradients that float16 cannot hold."""
     first = ("first", "second")
