@@ -27,12 +27,14 @@ SKIPS_IN_ALL = 10
 
 CutKind = Literal[
     "argmax",
+    "assigned",
     "cast",
     "comparison",
     "not_differentiable",
     "numpy_function",
     "round",
     "stop_gradient",
+    "unapplied",
     "unasked",
     "unrecorded",
     "unused",
@@ -80,8 +82,10 @@ class Cut:
     Attributes:
         kind: `unused` = no value computed from them reaches the loss,
             `unrecorded` = it does, but outside of the tape, `unasked` = the
-            step takes no gradient of them; otherwise what sort of operation
-            without a derivative cuts, `not_differentiable` being any other.
+            step takes no gradient of them, `unapplied` = it does, and hands it
+            to no optimizer, `assigned` = it assigns them itself; otherwise what
+            sort of operation without a derivative cuts, `not_differentiable`
+            being any other.
         variables: names of the trainable variables.
         operation: the operation's type in TensorFlow, `""` if none cuts.
         layer: path of the layer that it is made in, `""` outside of any.

@@ -260,7 +260,8 @@ def finding(tmp_path: Path, model: Any, *data: Any) -> Finding:
         model.fit(*data, verbose=0, callbacks=[watch])
     except ValueError as error:
         assert "No gradients provided" in str(error)  # noqa: PT017
-    (found,) = [f for f in watch.findings if f.rule == "missing_gradient"]
+    rules = ("missing_gradient", "frozen_variable")
+    (found,) = [f for f in watch.findings if f.rule in rules]
     assert watch.path is not None
     kept = json.loads((watch.path / "anatomy.json").read_text())
     assert set(read_anatomy(kept).cuts) == set(cuts_in(found))
@@ -408,6 +409,35 @@ class Unasked(Towers):
         return self.step(tape, [error], [self.left])
 
 
+class Unapplied(Towers):
+    """The gradient of one tower is clipped, and then forgotten."""
+
+    def train_step(self, data: Any) -> Any:
+        """Trains one."""
+        x, y = data
+        with tf.GradientTape() as tape:
+            error = (self.left(x) + self.right(x) - y) ** 2
+        weights = self.trainable_variables
+        gradients = tape.gradient(error, weights)
+        clipped, _ = tf.clip_by_global_norm(gradients, 1.0)
+        self.optimizer.apply(clipped[:2], weights[:2])
+        return {"loss": error}
+
+
+class Averaged(Towers):
+    """One tower is a slow average of the other one."""
+
+    def train_step(self, data: Any) -> Any:
+        """Trains one, assigns the other."""
+        x, y = data
+        with tf.GradientTape() as tape:
+            error = (self.left(x) - y) ** 2
+        logs = self.step(tape, [error], [self.left])
+        for mine, other in zip(self.right.weights, self.left.weights):
+            mine.assign(0.9 * mine + 0.1 * other)
+        return logs
+
+
 class Unrecorded(Towers):
     """One tower answers before the tape runs."""
 
@@ -424,6 +454,7 @@ TOWERS: dict[Any, tuple[str, str, Any, str]] = {
     Towers: ("unused", "towers/right", Towers.call, "self.right(inputs)"),
     TwoLosses: ("round", "", TwoLosses.train_step, "tf.round("),
     Unasked: ("unasked", "", None, ""),
+    Unapplied: ("unapplied", "", None, ""),
     Unrecorded: (
         "unrecorded",
         "towers/right",
@@ -443,11 +474,27 @@ def test_own_train_steps(kind: Any, tmp_path: Path) -> None:
     (cut,) = cuts_in(found)
     assert (cut.kind, cut.layer) == TOWERS[kind][:2]
     assert cut.variables == ("towers/right/kernel", "towers/right/bias")
-    if cut.kind == "unasked":
+    frozen = cut.kind in ("unasked", "unapplied")
+    assert found.rule == ("frozen_variable" if frozen else "missing_gradient")
+    if frozen:
         assert cut.file == ""
     else:
         assert_line(cut, *TOWERS[kind][2:])
-    assert "(towers/right/kernel, towers/right/bias)." in found.message
+    assert "(towers/right/kernel, towers/right/bias)" in found.message
+
+
+def test_weights_that_the_step_assigns_itself(tmp_path: Path) -> None:
+    """They lack nothing, and are not frozen."""
+    model = Averaged()
+    model(X[:1])
+    model.compile("sgd", "mse")
+    watch = GradWatch(tmp_path, xray_every_steps=0)
+    model.fit(X, X[:, :1], verbose=0, callbacks=[watch])
+    assert watch.findings == []
+    assert watch.path is not None
+    kept = json.loads((watch.path / "anatomy.json").read_text())
+    (cut,) = read_anatomy(kept).cuts
+    assert cut.kind == "assigned"
 
 
 def test_a_healthy_model_is_not_walked(

@@ -68,6 +68,18 @@ class Guard:
         self._judged |= {id(v) for v, *_ in found}
         return found
 
+    def writes(self, variables: Sequence[Any]) -> list[Any]:
+        """Returns those that the step assigns itself, beside its updates.
+
+        Empty eagerly, where nothing is known about assigns.
+        """
+        if graph_being_built() is None:
+            return []
+        known = {id(v) for v in self._state.written(but=self._updates)}
+        unread = self._state.missed(variables, but=self._updates)
+        known |= {id(v) for v in unread}
+        return [v for v in variables if id(v) in known]
+
     @contextlib.contextmanager
     def updating(self) -> Iterator[None]:
         """What is built meanwhile happens only where it may."""

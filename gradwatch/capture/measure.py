@@ -102,21 +102,29 @@ class Measure:
         """Returns the model's weights whose gradients no optimizer took."""
         return self.tapes.rest(self._model.trainable_variables)
 
-    def cuts(self, slots: Collection[Slot]) -> tuple[Cut, ...]:
+    def cuts(
+        self,
+        slots: Collection[Slot],
+        writes: Callable[[Sequence[Any]], Sequence[Any]],
+    ) -> tuple[Cut, ...]:
         """Returns why trainable variables without a slot have no gradient.
 
         And why others have one that is always zero. Empty where none has, and
         where it cannot be found out.
+
+        Args:
+            slots: of the step.
+            writes: returns those of variables that the step assigns itself.
         """
         measured = {s.subject for s in slots if s.signal == _MEASURED}
         missing = [
             v
             for v in self._model.trainable_variables
-            if self.name(v) not in measured and not self.tapes.rest([v])
+            if self.name(v) not in measured
         ]
         found: list[Cut] = []
         try:
-            found += self._cuts(missing) if missing else ()
+            found += self._cuts(missing, writes(missing)) if missing else ()
             found += self._flat(measured)
         except Exception:
             _log.debug("No cut was found", exc_info=True)
@@ -137,8 +145,19 @@ class Measure:
     def _layers(self) -> list[str]:
         return list(map(layer_path, self._model._flatten_layers()))
 
-    def _cuts(self, missing: Sequence[Any]) -> Iterator[Cut]:
+    def _cuts(
+        self, missing: Sequence[Any], assigned: Sequence[Any]
+    ) -> Iterator[Cut]:
         layers = self._layers()
+        own = set(map(id, assigned))
+        left = [v for v in missing if id(v) not in own]
+        rest = self.tapes.rest(left)
+        if assigned:
+            yield Cut("assigned", tuple(map(self.name, assigned)))
+        if rest:
+            yield Cut("unapplied", tuple(map(self.name, rest)))
+        own |= set(map(id, rest))
+        missing = [v for v in left if id(v) not in own]
         for targets, group in self.tapes.missed(missing):
             values = {self.name(v): getattr(v, "_value", v) for v in group}
             if targets:

@@ -9,6 +9,7 @@ Keras 3.15.1: `trainers/trainer.py` (compute_loss, compute_metrics),
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -258,7 +259,8 @@ class Trace:
             return None
         measure = self._measure
         fields = measure.ledger.fields
-        return self._step.row(slots, values, fields, measure.cuts)
+        cuts = functools.partial(measure.cuts, writes=self._guard.writes)
+        return self._step.row(slots, values, fields, cuts)
 
     def _picture(self) -> Picture:
         """What the X-ray has measured; a probe that fails leaves it empty."""

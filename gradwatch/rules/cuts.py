@@ -8,7 +8,10 @@ from typing import Any
 
 from gradwatch.records import Cut, CutKind
 
-__all__ = ["advice", "place", "plain", "reason"]
+__all__ = ["FROZEN", "advice", "place", "plain", "reason"]
+
+FROZEN: tuple[CutKind, ...] = ("unapplied", "unasked")
+"""The train step does not ask what these could learn, or does not heed it."""
 
 _LONG = 80
 """So much of a source line is quoted; the evidence holds all of it."""
@@ -16,6 +19,7 @@ _LONG = 80
 _ADVICE: dict[CutKind, str] = {
     "argmax": "An index has no derivative. Use a smooth surrogate as the loss, "
     "cross-entropy for instance, and keep this one as a metric.",
+    "assigned": "Set `trainable = False` on what the step assigns itself.",
     "cast": "Keep floats on the whole way to the loss: whole numbers and "
     "booleans have no derivative.",
     "comparison": "A comparison has no derivative. Use a smooth surrogate: a "
@@ -30,6 +34,8 @@ _ADVICE: dict[CutKind, str] = {
     "`w + stop_gradient(sign(w) - w)`.",
     "stop_gradient": "Remove it. If it is meant, set `trainable = False` on "
     "the layers behind it, or add a loss that they are to learn from.",
+    "unapplied": "Hand them to the optimizer with the others, in "
+    "`optimizer.apply`, or set `trainable = False` on their layers.",
     "unasked": "Add them to the sources of `tape.gradient`, or set "
     "`trainable = False` on their layers.",
     "unrecorded": "Run the whole forward pass inside of "
@@ -68,6 +74,10 @@ def reason(cut: Cut) -> str:
     used = f"; they are first used {where}" if where else ""
     if cut.kind == "unasked":
         return "the train step takes no gradient of them"
+    if cut.kind == "unapplied":
+        return "the train step hands their gradient to no optimizer"
+    if cut.kind == "assigned":
+        return "the train step assigns them itself"
     if cut.kind == "unused":
         return f"nothing that is computed from them reaches the loss{used}"
     if cut.kind == "unrecorded":

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from gradwatch.records import (
     Anatomy,
     Block,
+    Cut,
     Finding,
     Record,
     Schema,
     Severity,
 )
+from gradwatch.rules import cuts
 from gradwatch.rules.rows import Columns, Row, xrays
 from gradwatch.rules.wording import listed
 
@@ -35,7 +37,10 @@ class FrozenVariable:
     the same to the last bit: something puts it back after each step (a
     rollback does, and what was before it does not count). While the
     learning rate is 0, not before half of the plan is over (1,000 steps if it
-    is not known): a warm-up may begin so. Told once, with all concerned.
+    is not known): a warm-up may begin so. Or, known from the trace before the
+    first step, a train step of the user's own takes no gradient of it, or
+    computes one and hands it to no optimizer, and does not assign it either.
+    Told once, with all concerned.
     """
 
     name = "frozen_variable"
@@ -45,7 +50,7 @@ class FrozenVariable:
         "variable_weight_norm",
         "variable_update_norm",
     )
-    meaning = "A trainable variable gets a gradient but does not change."
+    meaning = "A trainable variable could learn but does not change."
     advice = (
         "Look at the learning rate in force, at per-layer rates, constraints "
         "and callbacks that set weights; freeze with `trainable = False`."
@@ -57,7 +62,9 @@ class FrozenVariable:
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
-        self._columns = Columns(schema)
+        self._columns, self._first = Columns(schema), schema.first_step
+        self._trainable = sum(v.trainable for v in anatomy.variables)
+        self._left_out = [c for c in anatomy.cuts if c.kind in cuts.FROZEN]
         self._half = (anatomy.planned_steps or 2 * _UNKNOWN_HALF) // 2
         self._paths = self._columns.subjects("variable_update_norm")
         self._reads = {
@@ -71,6 +78,10 @@ class FrozenVariable:
         """See `Rule`."""
         if not isinstance(record, Block):
             return
+        for cut in self._left_out:
+            if not {*cut.variables} <= self._told:
+                self._told |= {*cut.variables}
+                yield self._never(cut)
         for row in xrays(record):
             self._forget(record, row.step)
             if not self._columns.get(row, "update_applied") > 0:
@@ -122,6 +133,24 @@ class FrozenVariable:
                 f"learning rate is {rate:.3g}."
             ),
             advice=self.advice,
+        )
+
+    def _never(self, cut: Cut) -> Finding:
+        """What the train step leaves out."""
+        paths = list(cut.variables)
+        some = f"{len(paths)} of {self._trainable} trainable variables"
+        return Finding(
+            rule=self.name,
+            severity=self.severity,
+            subject=paths[0],
+            first_step=self._first,
+            last_step=self._first,
+            evidence={"variables": paths, "cuts": [cuts.plain(cut)]},
+            causes=(),
+            message=(
+                f"{some} never change ({listed(paths)}): {cuts.reason(cut)}."
+            ),
+            advice=cuts.advice(cut),
         )
 
     def _early(self, last: int) -> bool:

@@ -13,7 +13,7 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
-from gradwatch.rules.cuts import advice, plain, reason
+from gradwatch.rules.cuts import FROZEN, advice, plain, reason
 from gradwatch.rules.wording import listed
 
 __all__ = ["MissingGradient"]
@@ -30,7 +30,9 @@ class MissingGradient:
     first step; it survives the error that Keras raises when all are missing.
     Where the graph of the step shows it, the finding names the operation and
     the line that cut the way from the variables to the loss; of a step that
-    runs eagerly nothing is known.
+    runs eagerly nothing is known. What the step does not ask a tape for, or
+    does not hand to an optimizer, is told by `frozen_variable`; what it assigns
+    itself (an average of weights, say) lacks nothing.
     Threshold: none. Critical if all variables are concerned, else warning.
     """
 
@@ -51,12 +53,15 @@ class MissingGradient:
         """See `Rule`."""
         self._step = schema.first_step
         self._trainable = [v.path for v in anatomy.variables if v.trainable]
-        self._cuts = [cut for cut in anatomy.cuts if not cut.zero]
-        measured = schema.columns("variable_gradient_norm")
+        cuts = [cut for cut in anatomy.cuts if not cut.zero]
+        aside = [cut for cut in cuts if cut.kind in (*FROZEN, "assigned")]
+        self._cuts = [cut for cut in cuts if cut not in aside]
+        known = {path for cut in aside for path in cut.variables}
+        known |= schema.columns("variable_gradient_norm").keys()
         self._missing = [
             path
             for path in self._trainable
-            if schema.slots and path not in measured
+            if schema.slots and path not in known
         ]
 
     def check(self, record: Record) -> Iterator[Finding]:

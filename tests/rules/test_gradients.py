@@ -9,6 +9,8 @@ import pytest
 
 from gradwatch.facts import CutKind
 from gradwatch.records import Anatomy, Block, Cut, Finding, Schema, Variable
+from gradwatch.rules.cuts import FROZEN, advice, reason
+from gradwatch.rules.frozen import FrozenVariable
 from gradwatch.rules.gradients import MissingGradient
 from gradwatch.signals import Slot
 
@@ -116,9 +118,36 @@ def test_many_cuts_are_counted() -> None:
     assert len(finding.evidence["cuts"]) == 5
 
 
+def test_what_the_step_leaves_out_is_no_missing_gradient() -> None:
+    """`frozen_variable` tells it; what the step assigns lacks nothing."""
+    cuts = [
+        Cut("assigned", ("v0",)),
+        Cut("unapplied", ("v1",)),
+        Cut("unasked", ("v2",)),
+    ]
+    (finding,) = _judge(4, 0, *cuts)
+    assert finding.evidence["missing"] == ["v3"]
+    assert finding.evidence["cuts"] == []
+    rule = FrozenVariable()
+    variables = [Variable(f"v{i}", (2,), "float32", True, 1.0) for i in (0, 1)]
+    facts = Anatomy(variables=tuple(variables), cuts=(cuts[0], cuts[1]))
+    rule.begin(facts, Schema((Slot("loss"),), first_step=40))
+    (told,) = rule.check(Block.empty(1))
+    assert (told.subject, told.first_step) == ("v1", 40)
+    assert told.message == (
+        "1 of 2 trainable variables never change (v1): the train step hands "
+        "their gradient to no optimizer."
+    )
+    assert "optimizer.apply" in told.advice
+    assert list(rule.check(Block.empty(1))) == []
+
+
 @pytest.mark.parametrize("kind", get_args(CutKind))
 def test_every_kind_has_words(kind: CutKind) -> None:
     """Each kind of cut has a reason and an advice of its own."""
-    (finding,) = _judge(1, 0, Cut(kind, ("v0",), "Operation"))
-    assert finding.advice != MissingGradient.advice
-    assert finding.message.endswith("(v0).")
+    cut = Cut(kind, ("v0",), "Operation")
+    assert reason(cut)
+    assert advice(cut) != MissingGradient.advice
+    found = _judge(1, 0, cut)
+    assert [f.advice for f in found] == [advice(cut)] * len(found)
+    assert bool(found) == (kind not in (*FROZEN, "assigned"))
