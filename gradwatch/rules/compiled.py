@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 from gradwatch.records import Anatomy, Layer
 from gradwatch.rules.rows import Columns, Row
 
-__all__ = ["Compared", "Field", "activation", "compared", "field", "inner"]
+__all__ = [
+    "Compared",
+    "Field",
+    "activation",
+    "compared",
+    "field",
+    "inner",
+    "without_loss",
+]
 
 _NAMES = {
     "binary": ("binary_crossentropy", "bce", "binary_focal_crossentropy"),
@@ -186,6 +194,12 @@ def _at(loss: Any, name: str) -> Any:
     for key in name.split("/") if at is None else ():
         loss = at = loss.get(key) if _nested(loss) else None
     return None if _nested(at) or isinstance(at, list) else at
+
+
+def without_loss(loss: Any) -> list[str]:
+    """Returns the outputs that were given `None` as a loss, by name."""
+    given = loss.items() if _nested(loss) else ()
+    return [name for name, each in given if each is None]
 
 
 def _nested(loss: Any) -> bool:

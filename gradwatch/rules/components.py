@@ -12,6 +12,7 @@ __all__ = ["ConflictingComponents", "DominantComponent"]
 
 _OUTPUTS, _TERMS = 30.0, 100.0
 _HEAVY = 10.0
+_LONGER = 3.0
 _LATE = 100
 _IDLE = 0.9
 _GAINED = 0.5
@@ -105,7 +106,7 @@ class DominantComponent:
         if least == _TERMS:
             heavy = mine.weight >= _HEAVY
             vain = idle and rest.last >= _IDLE * rest.first
-            pays = mine.last <= _GAINED * mine.first and min(ratios) >= 3
+            pays = mine.last <= _GAINED * mine.first and min(ratios) >= _LONGER
             pays &= rest.last > _GAINED * rest.first
             if not heavy:
                 return False
@@ -116,7 +117,7 @@ class DominantComponent:
             return False
         if not flat and not _constant(last):
             return False
-        won = self._looks.seen[0].ratio(a, b) >= 3
+        won = self._looks.seen[0].ratio(a, b) >= _LONGER
         won &= 0 < mine.last <= 0.1 * mine.first
         return won or balance
 
@@ -139,7 +140,6 @@ class DominantComponent:
     def _finding(self, look: Look, a: str, b: str) -> Finding:
         a = _whole(look, a)
         mine, other = look.parts[a], look.parts[b]
-        ratio = look.ratio(a, b)
         first = self._looks.seen[-XRAYS].step
         return Finding(
             rule=self.name,
@@ -157,11 +157,28 @@ class DominantComponent:
             },
             causes=("component_weight",),
             message=(
-                f"The gradient of `{a}` is {ratio:.3g} times as long as that "
-                f"of `{b}`, which was {other.first:.4g} in the first steps and "
-                f"is {other.last:.4g} at step {look.step}."
+                f"`{a}` dominates `{b}`: {self._how(look, a, b)}. `{b}` is "
+                f"{other.last:.4g} at step {look.step}; it was "
+                f"{other.first:.4g} in the first steps."
             ),
             advice=self.advice,
+        )
+
+    def _how(self, look: Look, a: str, b: str) -> str:
+        """By what `a` dominates: its gradient now, once, or its direction."""
+        start, mine = self._looks.seen[0], look.parts[a]
+        now, then = look.ratio(a, b), start.ratio(a, b)
+        if now >= _LONGER:
+            return f"its gradient is {now:.3g} times as long"
+        if then >= _LONGER:
+            return (
+                f"its gradient was {then:.3g} times as long at step "
+                f"{start.step}, until it had fallen from {mine.first:.4g} to "
+                f"{mine.last:.4g}"
+            )
+        return (
+            "its gradient undoes the other one (they point apart, with a "
+            f"cosine of {look.cosine(a, b):.2f})"
         )
 
 

@@ -185,7 +185,8 @@ class NegativeLoss:
     meaning = "The loss is negative and falls ever faster."
     advice = (
         "Look for a sign: a score or a log-likelihood has to be negated to "
-        "become a loss, and targets must be in the range that the loss expects."
+        "become a loss, targets must be in the range that the loss expects, "
+        "and the score of a critic needs a gradient penalty or clipping."
     )
 
     def __init__(self) -> None:

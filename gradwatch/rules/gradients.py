@@ -13,7 +13,9 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
+from gradwatch.rules.compiled import without_loss
 from gradwatch.rules.cuts import FROZEN, advice, plain, reason
+from gradwatch.rules.evidence import owner
 from gradwatch.rules.wording import listed
 
 __all__ = ["MissingGradient"]
@@ -63,6 +65,8 @@ class MissingGradient:
             for path in self._trainable
             if schema.slots and path not in known
         ]
+        ends = {owner(path).split("/")[-1] for path in self._missing}
+        self._silent = [n for n in without_loss(anatomy.loss) if n in ends]
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
@@ -85,8 +89,16 @@ class MissingGradient:
             },
             causes=("loss_not_differentiable",) if everything else (),
             message=self._message(everything, cuts),
-            advice=advice(cuts[0]) if cuts else self.advice,
+            advice=self._advice(cuts),
         )
+
+    def _advice(self, cuts: Sequence[Cut]) -> str:
+        if self._silent:
+            return (
+                f"Give `{self._silent[0]}` a loss in `compile`, or remove the "
+                "output, or set `trainable = False` on its layers."
+            )
+        return advice(cuts[0]) if cuts else self.advice
 
     def _message(self, everything: bool, cuts: Sequence[Cut]) -> str:
         which = listed(self._missing)
@@ -95,9 +107,9 @@ class MissingGradient:
             none = f"the loss does not depend on any of them ({which})"
             return f"No trainable variable has a gradient: {why or none}."
         some = f"{len(self._missing)} of {len(self._trainable)}"
-        return (
-            f"No gradient reaches {some} trainable variables: {why or which}."
-        )
+        parts = [f"output `{name}` has no loss" for name in self._silent]
+        told = "; ".join([*parts, why or which])
+        return f"No gradient reaches {some} trainable variables: {told}."
 
 
 def _reasons(missing: Sequence[str], cuts: Sequence[Cut]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
-from gradwatch.rules.windows import Window, Windows
+from gradwatch.rules.windows import Windows
 
 __all__ = ["GradientSpike", "LossSpike"]
 
@@ -17,10 +17,14 @@ _FAR = 30.0
 
 
 class _Usual:
-    """The largest median of the windows so far, of each column."""
+    """The largest median of the windows so far, of each column.
+
+    Attributes:
+        before: the same without the newest window: what that was judged by.
+    """
 
     def __init__(self, columns: int) -> None:
-        self._largest = np.full(columns, -np.inf)
+        self._largest = self.before = np.full(columns, -np.inf)
 
     def far(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Bool `[N]`: rows of the next window with a value far outside.
@@ -28,10 +32,11 @@ class _Usual:
         Args:
             values: float64 `[N, C]`, magnitudes.
         """
-        known = np.isfinite(self._largest) & (self._largest > 0)
-        outside = known & (values > _FAR * self._largest)
+        self.before = self._largest
+        known = np.isfinite(self.before) & (self.before > 0)
+        outside = known & (values > _FAR * self.before)
         median = np.sort(values, 0)[len(values) // 2]  # NaN comes last
-        self._largest = np.fmax(self._largest, median)
+        self._largest = np.fmax(self.before, median)
         found: NDArray[np.bool_] = (outside & np.isfinite(values)).any(1)
         return found
 
@@ -80,23 +85,23 @@ class GradientSpike:
                 spike = int(window.steps[worst]), float(norms[worst, 0])
                 self._spikes.append(spike)
                 if len(self._spikes) in (1, self._SEVERAL):
-                    yield self._finding(window)
+                    yield self._finding(int(window.steps[-1]))
 
-    def _finding(self, window: Window) -> Finding:
+    def _finding(self, now: int) -> Finding:
         several = len(self._spikes) >= self._SEVERAL
         told = ", ".join(f"{norm:.3g} at step {s}" for s, norm in self._spikes)
-        usual = float(np.nanmedian(window.values))
+        usual = float(self._usual.before[0])
         return Finding(
             rule=self.name,
             severity="warning" if several else "info",
             subject="",
             first_step=self._spikes[0][0],
-            last_step=int(window.steps[-1]),
+            last_step=now,
             evidence={"spikes": dict(self._spikes), "usual_norm": usual},
             causes=("data",),
             message=(
-                f"The gradient's norm, usually about {usual:.3g}, jumped to "
-                f"{told}."
+                f"The gradient's norm, usually {usual:.3g} at most (by the "
+                f"median of {_WINDOW} steps), jumped to {told}."
             ),
             advice=self.advice,
         )

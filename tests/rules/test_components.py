@@ -78,6 +78,9 @@ def test_a_task_that_outweighs_another(cuts: set[int]) -> None:
     (finding,) = _judge(DominantComponent(), parts, cuts=[*cuts])
     assert (finding.subject, finding.last_step) == ("area_loss", 100)
     assert finding.evidence["dominated"] == "benign_loss"
+    assert finding.message.startswith(
+        "`area_loss` dominates `benign_loss`: its gradient is 1e+03 times"
+    )
     assert finding.causes == ("component_weight",)
 
 
@@ -165,6 +168,7 @@ def test_a_prior_that_has_won(
     }
     found = _judge(DominantComponent(), parts, 1.0, spread=spread, most=most)
     assert [f.subject for f in found] == ["m/hidden/kl"] * told
+    assert all("until it had fallen from" in f.message for f in found)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +214,7 @@ def test_a_heavy_term_that_holds_the_balance(
     }
     found = _judge(DominantComponent(), parts, cosine)
     assert [f.subject for f in found] == ["loss/spread"] * told
+    assert all("its gradient undoes the other one" in f.message for f in found)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,26 @@ def test_several_cuts_are_told_apart() -> None:
     assert finding.advice.startswith("Remove it")
 
 
+def test_an_output_without_a_loss_is_named() -> None:
+    """If the weights are of the layer that is called like it."""
+    variables = (
+        Variable("net/digit/kernel", (2,), "float32", True, 1.0),
+        Variable("net/parity/kernel", (2,), "float32", True, 1.0),
+    )
+    loss = {"digit": "mse", "parity": None, "other": None}
+    cut = Cut("unused", ("net/parity/kernel",))
+    schema = Schema((Slot("variable_gradient_norm", "net/digit/kernel"),))
+    rule = MissingGradient()
+    rule.begin(Anatomy(variables=variables, cuts=(cut,), loss=loss), schema)
+    (finding,) = rule.check(Block.empty(1))
+    assert finding.message == (
+        "No gradient reaches 1 of 2 trainable variables: output `parity` has "
+        "no loss; nothing that is computed from them reaches the loss "
+        "(net/parity/kernel)."
+    )
+    assert finding.advice.startswith("Give `parity` a loss")
+
+
 def test_what_no_cut_explains_is_told() -> None:
     """Variables are not passed over."""
     (finding,) = _judge(8, 0, ARGMAX)

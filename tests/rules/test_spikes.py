@@ -33,6 +33,17 @@ def test_one_spike_is_worth_knowing_three_are_a_warning() -> None:
     assert "900 at step 200" in found[1].message
 
 
+def test_what_is_usual_is_what_a_spike_was_judged_by() -> None:
+    """Not the median of its own window, which may be all spikes."""
+    norm = _noise()
+    before = max(float(np.median(norm[i : i + 16])) for i in range(0, 64, 16))
+    norm[64:80] = 500
+    (finding,) = judged(GradientSpike(), {NORM: norm})
+    usual = finding.evidence["usual_norm"]
+    assert before <= usual <= 1.5 * before
+    assert f"usually {usual:.3g} at most" in finding.message
+
+
 def test_hard_examples_of_a_net_that_knows_all_are_no_spikes() -> None:
     """They stand out of what is usual now, not of what was at the start."""
     norm = _noise() * np.exp(-STEPS / 30)
