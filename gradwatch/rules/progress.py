@@ -21,6 +21,7 @@ _MEDIANS = 128
 _LAST = 2  # X-rays that say what is so now
 _UNKNOWN_PLAN = 5000
 _LONGEST = 10_000
+_MUCH = 0.5
 _SMALL = 1e-30
 _BOUNDS = ("component_constant_loss", "component_lowest_loss")
 
@@ -177,7 +178,8 @@ class Progress:
                 gain = (constant - loss) / (constant - lowest)
                 gains.append(gain)
                 odds += self._columns.get(row, "examples") * gain / 2
-        return gains, odds if gains else math.nan
+        little = gains and max(gains) < _MUCH
+        return gains, odds if little else math.nan
 
     def _distinct(self, rows: Sequence[Row]) -> list[Row]:
         """The last row of each batch, in order.

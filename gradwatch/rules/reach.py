@@ -102,8 +102,8 @@ class UpdateTooSmall(OfMoves):
             at,
             gone.since,
             evidence,
-            f"Updates are too small: the learning rate is {gone.now:.2g} at "
-            f"most since step {gone.since}, and was {gone.most:.3g} before; "
+            f"Updates are too small: since step {gone.since} the learning rate "
+            f"is at most {gone.now:.2g}, and it was {gone.most:.3g} before; "
             f"{at.plan} steps are planned, and the loss is {at.now:.4g}.",
             ("learning_rate_low",),
             self._SCHEDULE,

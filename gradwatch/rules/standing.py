@@ -43,7 +43,8 @@ class Standing:
             not known.
         least: the smallest of them.
         odds: log of how much likelier they are if what predictions say is true
-            than if they know nothing, see `knows`; NaN if that is not known.
+            than if they know nothing, see `knows`; NaN if that is not known,
+            and where one is half of the way: then there is much to be known.
         later: medians of the second half of the run so far, equally spaced.
         spacing: steps from one of them to the next.
         spread: how much predictions depend on the example, 1 = as targets do;
@@ -102,7 +103,7 @@ class Standing:
         return (
             f" The loss began at {self.first:.3g}, where a constant answer has "
             f"{self.constant:.3g}: the scale of inputs, targets or initial "
-            "weights is far off, and keeps the steps small."
+            "weights is far off."
         )
 
     def knows(self) -> bool:

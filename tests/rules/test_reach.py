@@ -53,7 +53,7 @@ def test_a_rate_that_is_gone_while_the_loss_is_high() -> None:
     (finding,) = told(UpdateTooSmall, _without_updates(2.0, _cosine(100)))
     assert 128 <= finding.last_step < 160
     assert finding.evidence["learning_rate_before"] == pytest.approx(0.1, 0.1)
-    assert "since step 112, and was" in finding.message
+    assert "since step 112 the learning rate is at" in finding.message
     assert "counts batches" in finding.advice
     low = 2.0 * np.exp(-STEPS / 30)
     assert told(UpdateTooSmall, _without_updates(low, _cosine(100))) == []

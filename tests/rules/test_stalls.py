@@ -233,6 +233,9 @@ def test_who_knows_what_little_there_is_to_know() -> None:
     assert _told(_regression(0.6 * spread)) == []
     assert _told(_regression(0.01 * spread)) == ["stalled_loss"]
     assert _told(_regression(-spread)) == ["stalled_loss"]
+    lost = np.where(STEPS < 250, 0.3, 2.31) + _noise()
+    lost[300] = 2.31
+    assert _told(_columns(lost)) == ["stalled_loss"]
 
 
 def _said(columns: Any) -> str:
