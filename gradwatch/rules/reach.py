@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.movement import X_RAYS, Move, Moves, OfMoves
@@ -11,6 +12,18 @@ from gradwatch.rules.rates import Gone, Rates
 from gradwatch.rules.standing import MISSCALED, SCALE_FIRST, Standing
 
 __all__ = ["UpdateTooSmall"]
+
+
+class _Reach(NamedTuple):
+    """How far some steps go.
+
+    Attributes:
+        steps: all that are planned, or those that are left.
+        share: of a kernel's norm, at most.
+    """
+
+    steps: int
+    share: float
 
 
 class UpdateTooSmall(OfMoves):
@@ -48,6 +61,8 @@ class UpdateTooSmall(OfMoves):
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
         super().begin(anatomy, schema)
+        options = anatomy.optimizer
+        self._collects = options.get("gradient_accumulation_steps") or 1
         self._rates.begin(schema)
 
     def __init__(self, moves: Moves | None = None) -> None:
@@ -61,7 +76,8 @@ class UpdateTooSmall(OfMoves):
             if self._told:
                 continue
             early = 2 * at.seen < at.plan
-            if len(moves) >= 3 and (reach := _reach(at, moves, early)) >= 0:
+            reach = self._reach(at, moves, early) if len(moves) >= 3 else None
+            if reach is not None:
                 self._told = True
                 yield self._small(at, moves, reach)
                 continue
@@ -70,25 +86,57 @@ class UpdateTooSmall(OfMoves):
                 self._told = True
                 yield self._gone(at, gone)
 
-    def _small(self, at: Standing, moves: list[Move], reach: float) -> Finding:
+    def _reach(
+        self, at: Standing, moves: Sequence[Move], early: bool
+    ) -> _Reach | None:
+        """Returns how far the steps go, if that is too little."""
+        first, now = moves[0].largest, moves[-1].largest
+        if not 0 <= now <= 2 * first or first == 0:
+            return None
+        steps = [0, *(move.step for move in moves)]
+        gaps = [b - a for a, b in pairwise(steps)]
+        done = sum(m.largest * gap for m, gap in zip(moves, gaps))
+        done /= self._collects
+        left = now * max(0, at.plan - at.seen) / self._collects
+        never = done + left < 0.02 and at.gain < 0.1
+        faded = now < 0.1 * first and left < 0.005 and at.gain < 0.2
+        over = moves[-1].rate < 1e-3 * moves[0].rate and left < 1e-3
+        if never:
+            return _Reach(at.plan, done + left)
+        if early and (faded or (over and at.gain < 0.8)):
+            return _Reach(at.plan - at.seen, left)
+        return None
+
+    def _small(
+        self, at: Standing, moves: Sequence[Move], reach: _Reach
+    ) -> Finding:
         ratio, path = moves[-1].largest, moves[-1].path
+        begun, rate = moves[0].rate, moves[-1].rate
         evidence = {
             "update_to_weight_ratio": ratio,
-            "reach_of_plan": reach,
+            "reach_of_plan": reach.share,
             "planned_steps": at.plan,
             "loss_first": at.first,
             "loss_now": at.now,
         }
-        return self._finding(
-            at,
-            moves[0].step,
-            evidence,
+        which = "planned" if reach.steps == at.plan else "left"
+        said = (
             f"Updates are too small: a step moves no kernel by more than "
-            f"{ratio:.1e} of its norm ({path}), so {at.plan} steps can "
-            f"change it by {reach:.2%} at most.{at.began_far_off()}",
-            MISSCALED if at.far_off else ("learning_rate_low",),
-            SCALE_FIRST if at.far_off else self.advice,
+            f"{ratio:.1e} of its norm ({path}), so the {reach.steps} steps "
+            f"that are {which} can change it by {reach.share:.2%} at most."
         )
+        causes: tuple[str, ...] = ("learning_rate_low",)
+        advice = self.advice
+        if rate < 0.1 * begun:
+            said += (
+                f" The learning rate is {rate:.2g}; it was {begun:.3g} at step "
+                f"{moves[0].step}."
+            )
+            advice = self._SCHEDULE
+        elif at.far_off:
+            said += at.began_far_off()
+            causes, advice = MISSCALED, SCALE_FIRST
+        return self._finding(at, moves[0].step, evidence, said, causes, advice)
 
     def _gone(self, at: Standing, gone: Gone) -> Finding:
         evidence = {
@@ -129,19 +177,3 @@ class UpdateTooSmall(OfMoves):
             message=said,
             advice=advice,
         )
-
-
-def _reach(at: Standing, moves: Sequence[Move], early: bool) -> float:
-    """How far the plan can move a kernel, if that is too little; else -1."""
-    first, now = moves[0].largest, moves[-1].largest
-    if not 0 <= now <= 2 * first or first == 0:
-        return -1.0
-    steps = [0, *(move.step for move in moves)]
-    gaps = [b - a for a, b in pairwise(steps)]
-    done = sum(m.largest * gap for m, gap in zip(moves, gaps))
-    left = now * max(0, at.plan - at.seen)
-    never = done + left < 0.02 and at.gain < 0.1
-    faded = now < 0.1 * first and left < 0.005 and at.gain < 0.2
-    over = moves[-1].rate < 1e-3 * moves[0].rate and left < 1e-3
-    small = never or (early and (faded or (over and at.gain < 0.8)))
-    return done + left if small else -1.0

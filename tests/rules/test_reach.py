@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ from gradwatch.rules.reach import UpdateTooSmall
 from gradwatch.rules.stalls import SlowLoss
 from gradwatch.signals import Slot
 from tests.rules.synthetic import judged
-from tests.rules.test_movement import STEPS, XRAYS, columns_of, told
+from tests.rules.test_movement import (
+    PLAN,
+    STEPS,
+    XRAYS,
+    columns_of,
+    told,
+)
 
 RATE = Slot("learning_rate")
 
@@ -33,8 +40,27 @@ def test_a_rate_that_fades_before_anything_is_learned() -> None:
     ratio = 0.02 * 0.9**STEPS
     (finding,) = told(UpdateTooSmall, columns_of(2.0, ratio))
     assert finding.last_step < 200
+    assert "steps that are left can change it" in finding.message
     warm_up = 1e-6 * 1.05**STEPS
     assert told(UpdateTooSmall, columns_of(2.0, warm_up)) == []
+
+
+def test_steps_that_only_collect_move_nothing() -> None:
+    """400 steps of 1e-4 are 4 % of the norm, or 0.5 % in 50 updates."""
+    columns = columns_of(2.0, 1e-4)
+    assert told(UpdateTooSmall, columns) == []
+    collects = replace(PLAN, optimizer={"gradient_accumulation_steps": 8})
+    (finding,) = judged(UpdateTooSmall(), columns, XRAYS, collects)
+    assert finding.evidence["reach_of_plan"] == pytest.approx(0.005, rel=0.05)
+
+
+def test_a_schedule_that_is_over_is_named() -> None:
+    """X-rays have seen it: the rate before and now."""
+    rate = _cosine(100)
+    columns = columns_of(2.0, rate / 10) | {RATE: rate}
+    (finding,) = told(UpdateTooSmall, columns)
+    assert "The learning rate is 0; it was 0.065 at step" in finding.message
+    assert "counts batches" in finding.advice
 
 
 def _without_updates(loss: Any, rate: Any) -> Any:
