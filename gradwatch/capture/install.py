@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -22,11 +23,15 @@ from gradwatch.capture.box import Box
 from gradwatch.capture.build import build_ahead
 from gradwatch.capture.evidence import Evidence, evidence
 from gradwatch.capture.loop import Loop
-from gradwatch.capture.optimizer import inner
+from gradwatch.capture.optimizer import inner, until_update
 from gradwatch.capture.readout import Readout
 from gradwatch.capture.ring import Progress
 from gradwatch.capture.schedule import Schedule
-from gradwatch.capture.step import WatchedStep, outputs_and_counters
+from gradwatch.capture.step import (
+    WatchedStep,
+    executes,
+    outputs_and_counters,
+)
 from gradwatch.capture.tap import Tap
 from gradwatch.capture.watcher import Watcher
 from gradwatch.capture.xray import planned
@@ -66,6 +71,7 @@ class Capture:
         self.failed, self.orphaned = watcher.failed, watcher.orphaned
         self._schedule = schedule
         self._planned_steps = 0
+        self._executes = executes(model)
         self._readout = Readout(first_step, self._executes, policy)
         ring = self._readout.ring
         self._step = WatchedStep(model, ring, self._executes, self._opened)
@@ -142,7 +148,8 @@ class Capture:
             self._step.rollback.executes(self._next)
         began = time.perf_counter()
         album = self._readout.album
-        if album is not None and self._schedule.due(self._next):
+        wait = partial(until_update, self.model.optimizer, self._executes)
+        if album is not None and self._schedule.due(self._next, wait):
             return self._take_xray(iterator)
         fresh = self._everyday is None
         if fresh:
@@ -270,12 +277,6 @@ class Capture:
         """An epoch has ended: looks, and what follows is no step's time."""
         self.look(now)
         self._readout.clock.pause()
-
-    @property
-    def _executes(self) -> int:
-        """Steps of one execution; `"auto"` stays a string in Keras."""
-        steps = self.model.steps_per_execution
-        return steps if isinstance(steps, int) else 1
 
     def _opened(
         self, slots: tuple[Slot, ...], fields: Mapping[str, Any]

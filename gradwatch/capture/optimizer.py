@@ -25,6 +25,7 @@ __all__ = [
     "scale",
     "squares",
     "told",
+    "until_update",
     "updates",
 ]
 
@@ -107,6 +108,27 @@ def updates(optimizer: Any) -> Any:
     # `iterations` counts updates then, this one counts micro-steps.
     count = tf.convert_to_tensor(rule._iterations)
     return tf.equal((count + 1) % tf.cast(steps, count.dtype), 0)
+
+
+def until_update(optimizer: Any, executes: int) -> int:
+    """Returns the steps to the next execution whose first step is an update.
+
+    Where gradients are collected for k steps, every k-th one is; if no
+    execution begins with it, the next of those that begin least before it. 0
+    without collecting. Waits for the device. Read in Keras 3.15.1,
+    `_backend_apply_gradients`: `_iterations` counts steps.
+
+    Args:
+        optimizer: the model's, or `None`.
+        executes: steps of an execution.
+    """
+    rule = inner(optimizer)
+    collects = rule.gradient_accumulation_steps if rule is not None else None
+    if not collects:
+        return 0
+    missing = collects - 1 - int(rule._iterations.numpy()) % collects
+    starts = range(0, collects * executes, executes)
+    return min(starts, key=lambda start: (missing - start) % collects)
 
 
 class Handed(NamedTuple):

@@ -6,6 +6,7 @@ Pure: no clock, no graph.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,7 +24,9 @@ class Schedule:
     """Chooses the executions that are X-rays.
 
     An X-ray is due at the steps `FIRST` and at the multiples of `every_steps`,
-    or in the first execution that begins at or after one. It is put off as long
+    or in the first execution that begins at or after one; where updates are
+    collected first, in the next one whose first step applies them, which is
+    asked once for each X-ray (a bad step may shift it). It is put off as long
     as X-rays would cost more than `budget`: their cost is the time that they
     took beyond the median everyday execution; the share is that cost, over the
     time of all executions since the first step.
@@ -44,16 +47,31 @@ class Schedule:
         self._next = self._after(-1)
         self._everyday: deque[float] = deque(maxlen=_KEPT)
         self._taken = self._executions = 0
+        self._waited = False
         self._began = -1
         self._cost = self._time = 0.0
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, wait: Callable[[], int] = int) -> bool:
         """Whether the execution that begins at `step` is to be an X-ray.
 
         Called before each execution; one that cannot be paid for is put off.
+
+        Args:
+            step: the first one of the execution.
+            wait: returns the steps to the next execution that shows an update.
         """
         if not self.every_steps or step < self._next:
             return False
+        if not self._affords(step):
+            self._waited = False
+            return False
+        steps = 0 if self._waited else wait()
+        self._waited = True
+        self._next = step + steps
+        return steps == 0
+
+    def _affords(self, step: int) -> bool:
+        """Whether the budget allows an X-ray now; if not, it is put off."""
         if len(self._everyday) < _BASELINE:
             return self._taken < _UNTIL_THEN
         everyday = self.everyday
@@ -86,6 +104,7 @@ class Schedule:
                 is told by itself and is no running cost.
         """
         self._next = self._after(step)
+        self._waited = False
         self._taken += 1
         if seconds is not None:
             self._add(seconds, max(seconds - self.everyday, 0.0))

@@ -30,7 +30,7 @@ from gradwatch.errors import GradWatchError, expected
 from gradwatch.records import Cut
 from gradwatch.signals import Slot
 
-__all__ = ["WatchedStep", "outputs_and_counters"]
+__all__ = ["WatchedStep", "executes", "outputs_and_counters"]
 
 _log = logging.getLogger(__name__)
 _NOTHING_TO_TRAIN = expected(
@@ -52,6 +52,12 @@ def outputs_and_counters(returned: dict[str, Any]) -> tuple[Any, Any]:
     """
     counters = returned.pop(_COUNTERS, None)
     return returned.pop(_OUTPUTS, returned), counters
+
+
+def executes(model: Any) -> int:
+    """Returns the steps of one execution; `"auto"` stays a string in Keras."""
+    steps = model.steps_per_execution
+    return steps if isinstance(steps, int) else 1
 
 
 class WatchedStep:

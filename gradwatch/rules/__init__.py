@@ -19,7 +19,7 @@ from gradwatch.rules.gradients import MissingGradient
 from gradwatch.rules.headroom import Headroom
 from gradwatch.rules.initial import BadInitialisation
 from gradwatch.rules.liveness import LostReadings, NoReadings
-from gradwatch.rules.movement import Moves, UpdateTooLarge, UpdateTooSmall
+from gradwatch.rules.movement import Moves, UpdateTooLarge
 from gradwatch.rules.nonfinite import (
     NonfiniteBatch,
     NonfiniteGradient,
@@ -28,6 +28,7 @@ from gradwatch.rules.nonfinite import (
 )
 from gradwatch.rules.outputs import OutputMismatch
 from gradwatch.rules.progress import Progress
+from gradwatch.rules.reach import UpdateTooSmall
 from gradwatch.rules.rollbacks import RolledBack
 from gradwatch.rules.saturation import SaturatedUnits
 from gradwatch.rules.scales import UnscaledInput, UnscaledTarget

@@ -19,10 +19,10 @@ _SETUP = (
     "constant_target",
     "bad_initialisation",
     "symmetric_weights",
-)
-_MECHANISMS = (
     "unscaled_input",
     "unscaled_target",
+)
+_MECHANISMS = (
     "dominant_component",
     "frozen_variable",
     "skipped_updates",
@@ -61,13 +61,13 @@ class Folding:
     """Remembers what was told; leaves out what follows from it.
 
     Definition: three ranks. How a program is set up (a loss without gradient,
-    targets that do not fit) explains what its gradients and weights do, and
-    both explain what the loss does. A finding is left out if one of its own
-    rank or of a lower one was told before as a warning or worse; but each fault
-    of the set-up is told, and so is the first critical finding. All others,
-    non-finite numbers and liveness among them, always are. A fault explains
-    what is said up to 1,000 steps later, or up to as many as had passed before
-    it; what comes later is new.
+    targets that do not fit, data of a wrong scale) explains what its gradients
+    and weights do, and both explain what the loss does. A finding is left out
+    if one of its own rank or of a lower one was told before as a warning or
+    worse; but each fault of the set-up is told, and so is the first critical
+    finding. All others, non-finite numbers and liveness among them, always are.
+    A fault explains what is said up to 1,000 steps later, or up to as many as
+    had passed before it; what comes later is new.
     """
 
     def __init__(self) -> None:

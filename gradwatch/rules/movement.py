@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,17 +16,18 @@ from gradwatch.records import (
     Severity,
     Variable,
 )
-from gradwatch.rules.progress import Progress, Standing
+from gradwatch.rules.progress import Progress
 from gradwatch.rules.replaced import Replaced
 from gradwatch.rules.rows import Columns, Row, xrays
+from gradwatch.rules.standing import Standing
 
-__all__ = ["Moves", "UpdateTooLarge", "UpdateTooSmall"]
+__all__ = ["X_RAYS", "Move", "Moves", "OfMoves", "UpdateTooLarge"]
 
-_X_RAYS = ("variable_weight_norm", "variable_update_norm")
+X_RAYS = ("variable_weight_norm", "variable_update_norm")
 _RATIO, _GROWTH = 0.5, 10.0
 
 
-class _Move(NamedTuple):
+class Move(NamedTuple):
     """What an update did to the kernels, at an X-ray.
 
     Attributes:
@@ -60,7 +60,7 @@ class Moves:
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """Takes a new Schema; forgets the moves."""
         self._progress.begin(anatomy, schema)
-        self._moves: list[_Move] = []
+        self._moves: list[Move] = []
         self._columns = Columns(schema)
         measured = schema.columns("variable_update_norm")
         starts = {
@@ -71,9 +71,9 @@ class Moves:
         # Backwards: of kernels that move alike, argmax finds the last by name.
         self._paths = sorted(starts, reverse=True)
         self._starts = np.array([starts[path] for path in self._paths])
-        self._reads = [self._columns.reader(s, self._paths) for s in _X_RAYS]
+        self._reads = [self._columns.reader(s, self._paths) for s in X_RAYS]
 
-    def looks(self, record: Record) -> Iterator[tuple[Standing, list[_Move]]]:
+    def looks(self, record: Record) -> Iterator[tuple[Standing, list[Move]]]:
         """Yields, after each window, where the run stands and its moves."""
         if record is not self._record:
             self._record = record
@@ -84,18 +84,18 @@ class Moves:
         for at in self._progress.stands(record):
             yield at, [move for move in self._moves if move.step <= at.step]
 
-    def _move(self, row: Row) -> _Move:
+    def _move(self, row: Row) -> Move:
         rate = self._columns.get(row, "learning_rate")
         weights, updates = (read(row) for read in self._reads)
         known = (weights > 0) & np.isfinite(updates)
         if not known.any():
-            return _Move(row.step, rate, 0.0, "", {})
+            return Move(row.step, rate, 0.0, "", {})
         with np.errstate(all="ignore"):
             ratios = np.where(known, updates / weights, -np.inf)
             growth = weights / self._starts
         far = known & ((ratios >= _RATIO) | (growth >= _GROWTH))
         largest = int(ratios.argmax())
-        return _Move(
+        return Move(
             row.step,
             rate,
             float(ratios[largest]),
@@ -116,7 +116,7 @@ def _is_kernel(variable: Variable) -> bool:
     return variable.trainable and len(variable.shape) > 1 and variable.scale > 0
 
 
-class _OfMoves:
+class OfMoves:
     """What the rules share: the moves, and that each tells once."""
 
     def __init__(self, moves: Moves | None = None) -> None:
@@ -128,7 +128,7 @@ class _OfMoves:
         self._moves.begin(anatomy, schema)
 
 
-class UpdateTooLarge(_OfMoves):
+class UpdateTooLarge(OfMoves):
     """Updates are as large as the weights, and the loss is the worse for it.
 
     Definition: in the last two X-rays a kernel moved by half of its norm or
@@ -143,7 +143,7 @@ class UpdateTooLarge(_OfMoves):
 
     name = "update_too_large"
     severity: Severity = "warning"
-    needs = ("loss", *_X_RAYS)
+    needs = ("loss", *X_RAYS)
     meaning = "Updates are about as large as the weights."
     advice = "Lower the learning rate by ten, and warm it up."
 
@@ -192,77 +192,6 @@ class UpdateTooLarge(_OfMoves):
                 f"Updates are too large: one step moves {path} by {ratio:.2g} "
                 f"of its norm, which is {times:.3g} times what it was at the "
                 f"start, and the loss is {at.now:.4g}; it was {at.first:.4g}."
-            ),
-            advice=self.advice,
-        )
-
-
-class UpdateTooSmall(_OfMoves):
-    """Updates are so small that the whole plan cannot change the weights.
-
-    Definition: in three X-rays at least, r is the largest ratio of an update's
-    norm to its kernel's. All steps so far and all that are planned, at the r
-    measured, move no kernel by 2 % of its norm, even if all went the same way;
-    and the loss has gone less than a tenth of its way. Or, before half of the
-    plan is over: r has fallen to a tenth, what is left moves no kernel by
-    0.5 %, and the loss has gone less than a fifth of its way; or the learning
-    rate has fallen to a thousandth, what is left moves no kernel by 0.1 %, and
-    the loss has gone less than four fifths. Not while r grows (a warm-up).
-    Threshold: a triangle inequality; to learn, a kernel has to move by a good
-    part of its norm. Told once.
-    """
-
-    name = "update_too_small"
-    severity: Severity = "warning"
-    needs = ("loss", *_X_RAYS)
-    meaning = "Updates are too small to change the weights in the plan."
-    advice = (
-        "Raise the learning rate until one step moves the weights by about a "
-        "thousandth; look at the schedule, and at clipping with a tiny bound."
-    )
-
-    def check(self, record: Record) -> Iterator[Finding]:
-        """See `Rule`."""
-        for at, moves in self._moves.looks(record):
-            if self._told or len(moves) < 3:
-                continue
-            first, now = moves[0].largest, moves[-1].largest
-            if not 0 <= now <= 2 * first or first == 0:
-                continue
-            steps = [0, *(move.step for move in moves)]
-            gaps = [b - a for a, b in pairwise(steps)]
-            done = sum(m.largest * gap for m, gap in zip(moves, gaps))
-            left = now * max(0, at.plan - at.seen)
-            never = done + left < 0.02 and at.gain < 0.1
-            early = 2 * at.seen < at.plan
-            faded = now < 0.1 * first and left < 0.005 and at.gain < 0.2
-            over = moves[-1].rate < 1e-3 * moves[0].rate and left < 1e-3
-            if never or (early and (faded or (over and at.gain < 0.8))):
-                self._told = True
-                yield self._finding(at, moves, done + left)
-
-    def _finding(
-        self, at: Standing, moves: list[_Move], reach: float
-    ) -> Finding:
-        ratio, path = moves[-1].largest, moves[-1].path
-        return Finding(
-            rule=self.name,
-            severity=self.severity,
-            subject="",
-            first_step=moves[0].step,
-            last_step=at.step,
-            evidence={
-                "update_to_weight_ratio": ratio,
-                "reach_of_plan": reach,
-                "planned_steps": at.plan,
-                "loss_first": at.first,
-                "loss_now": at.now,
-            },
-            causes=("learning_rate_low",),
-            message=(
-                f"Updates are too small: a step moves no kernel by more than "
-                f"{ratio:.1e} of its norm ({path}), so {at.plan} steps can "
-                f"change it by {reach:.2%} at most."
             ),
             advice=self.advice,
         )

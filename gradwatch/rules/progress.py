@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,96 +11,19 @@ from numpy.typing import NDArray
 from gradwatch.records import Anatomy, Record, Schema
 from gradwatch.rules.evidence import ALIKE, BATCH, bounded, constant_loss
 from gradwatch.rules.rows import Columns, Row, xrays
+from gradwatch.rules.standing import Standing
 from gradwatch.rules.windows import Windows
 
-__all__ = ["Progress", "Standing"]
+__all__ = ["Progress"]
 
 _WINDOW = 16
 _MEDIANS = 128
 _LAST = 2  # X-rays that say what is so now
 _UNKNOWN_PLAN = 5000
 _LONGEST = 10_000
+_MUCH = 0.5
 _SMALL = 1e-30
 _BOUNDS = ("component_constant_loss", "component_lowest_loss")
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What is known of a run's progress after a window of 16 steps.
-
-    Attributes:
-        step: last step of the window.
-        seen: steps so far.
-        plan: steps after which the whole plan counts as over.
-        first: loss before anything was learned: the mean of the first two, or
-            the median of the first window if this is higher.
-        now: median of the last quarter of the run, two windows at least.
-        newest: median of the last window.
-        constant: loss of the best constant answer; NaN if not known.
-        lowest: the lowest loss that the targets allow; NaN if not known.
-        paired: share of the way that X-rays of the second half show, each
-            against the constant of its own batch, their median; NaN if that is
-            not known.
-        least: the smallest of them.
-        later: medians of the second half of the run so far, equally spaced.
-        spacing: steps from one of them to the next.
-        spread: how much predictions depend on the example, 1 = as targets do;
-            NaN if not known.
-        began: the same at the first X-ray.
-        inputs: standard deviation of the inputs over the examples.
-    """
-
-    step: int
-    seen: int
-    plan: int
-    first: float
-    now: float
-    newest: float
-    constant: float
-    lowest: float
-    paired: float
-    least: float
-    later: NDArray[np.float64]
-    spacing: int
-    spread: float
-    began: float
-    inputs: float
-
-    @property
-    def gain(self) -> float:
-        """Share of the way from knowing nothing to the best that is done."""
-        return self.gain_at(self.now)
-
-    def gain_at(self, loss: float) -> float:
-        """`gain` if the loss were `loss`.
-
-        Knowing nothing is the constant answer or, if its loss is not known, the
-        first loss; then the best is 0.
-        """
-        if math.isnan(self.constant):
-            return (self.first - loss) / max(abs(self.first), _SMALL)
-        return (self.constant - loss) / max(self.constant - self.lowest, _SMALL)
-
-    def falling(self) -> bool:
-        """Whether `later` falls: Kendall's test, one-sided at 5 %.
-
-        True if there is too little to say.
-        """
-        n = len(self.later)
-        if n < 4 or not np.isfinite(self.later).all():
-            return True
-        signs = np.sign(self.later[None, :] - self.later[:, None])
-        score = float(signs[np.triu_indices(n)].sum())
-        return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) < -1.64
-
-    def slope(self) -> float:
-        """Median fall per step, over all pairs of `later` (Theil and Sen)."""
-        n = len(self.later)
-        if n < 2:
-            return 0.0
-        i, j = np.triu_indices(n, 1)
-        falls = (self.later[i] - self.later[j]) / (j - i)
-        return float(np.median(falls)) / self.spacing
 
 
 class Progress:
@@ -193,7 +115,8 @@ class Progress:
         assert self._first is not None
         start = float(self._first[chosen].sum())
         constant, lowest = bounds[known].sum(0) if known.any() else [np.nan] * 2
-        paired = self._paired(step) or [math.nan]
+        gains, odds = self._paired(step)
+        paired = gains or [math.nan]
         return Standing(
             step=step,
             seen=self._seen,
@@ -205,6 +128,7 @@ class Progress:
             lowest=float(lowest),
             paired=float(np.median(paired)),
             least=min(paired),
+            odds=odds,
             later=losses[len(losses) // 2 :],
             spacing=self._spacing,
             spread=spread,
@@ -243,16 +167,19 @@ class Progress:
                 values.append(value * (1 + few / n))
         return float(np.median(values)) if values else math.nan
 
-    def _paired(self, step: int) -> list[float]:
-        """See `Standing`: one share for each batch."""
+    def _paired(self, step: int) -> tuple[list[float], float]:
+        """See `Standing`: one share for each batch, and their odds."""
         rows = [row for row in self._known if 2 * row.step >= step]
-        gains = []
+        gains, odds = [], 0.0
         for row in self._distinct(rows or self._known[-1:]):
             losses = self._bounded(row)
             constant, lowest, loss = losses.sum(0).tolist()
             if constant - lowest > ALIKE * abs(constant):
-                gains.append((constant - loss) / (constant - lowest))
-        return gains
+                gain = (constant - loss) / (constant - lowest)
+                gains.append(gain)
+                odds += self._columns.get(row, "examples") * gain / 2
+        little = gains and max(gains) < _MUCH
+        return gains, odds if little else math.nan
 
     def _distinct(self, rows: Sequence[Row]) -> list[Row]:
         """The last row of each batch, in order.

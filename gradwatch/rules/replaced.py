@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Block, Record, Schema
-from gradwatch.rules.progress import Standing
+from gradwatch.rules.standing import Standing
 
 __all__ = ["Replaced", "Steps"]
 

@@ -7,13 +7,16 @@ import math
 from collections.abc import Iterator
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
-from gradwatch.rules.progress import Progress, Standing
+from gradwatch.rules.progress import Progress
+from gradwatch.rules.standing import MISSCALED, SCALE_FIRST, Standing
 
 __all__ = ["ConstantOutput", "LossFloor", "SlowLoss", "StalledLoss"]
 
 _LEAST = 128
 _NOTHING = 0.05
 _ALIKE = 0.125
+_VISIBLE = 0.005  # of a loss, in a message
+_SMALL = 1e-30
 
 
 def _late(at: Standing) -> bool:
@@ -36,6 +39,26 @@ def _stalled(at: Standing) -> bool:
     """Late, nothing is gained, nor on its way."""
     gain = max(at.gain, at.gain_at(at.newest))
     return _late(at) and not _gained(at, gain) and not at.falling()
+
+
+def _risen(at: Standing) -> bool:
+    """Whether a message can say that the loss has risen."""
+    return at.now - at.first > _VISIBLE * abs(at.first)
+
+
+def _next_to(at: Standing) -> str:
+    """Says how the loss compares with knowing nothing."""
+    base, what = at.constant, "which a constant answer has"
+    risen = f"has risen from {at.first:.4g}, where it began"
+    if math.isnan(base):
+        base, what = at.first, "where it began"
+        if _risen(at):
+            return f"it {risen}"
+    better = (base - at.now) / max(abs(base), _SMALL)
+    said = f"is no better than {base:.4g}, {what}"
+    if better > _VISIBLE:
+        said = f"is only {better:.1%} below {base:.4g}, {what}"
+    return f"it {said}, and {risen}" if _risen(at) else f"it {said}"
 
 
 class _OfProgress(abc.ABC):
@@ -66,7 +89,12 @@ class _OfProgress(abc.ABC):
         """Returns what there is to tell, if anything."""
 
     def _finding(
-        self, at: Standing, causes: tuple[str, ...], said: str, where: str = ""
+        self,
+        at: Standing,
+        causes: tuple[str, ...],
+        said: str,
+        where: str = "",
+        advice: str = "",
     ) -> Finding:
         return Finding(
             rule=self.name,
@@ -83,7 +111,7 @@ class _OfProgress(abc.ABC):
             },
             causes=causes,
             message=said,
-            advice=self.advice,
+            advice=advice or self.advice,
         )
 
 
@@ -98,7 +126,10 @@ class StalledLoss(_OfProgress):
     of the second half were better than their own constants by 5 % (who knows
     nothing never is: that constant fits the batch best), and the second half of
     its window medians does not fall (Kendall's test, 5 %). Batches whose
-    targets are all alike do not count, one that comes again counts once.
+    targets are all alike do not count, one that comes again counts once. Nor
+    may those X-rays speak for predictions that know what little there is to
+    know (`Standing.knows`): a model of returns or clicks explains 1 or 5 %
+    and has converged.
     Threshold: a run that has converged has left the constant answer behind;
     plateaus at its level may end (sequences to be memorised, say), so most of
     the plan is waited for. Silent with several optimizers (adversaries), at the
@@ -117,18 +148,16 @@ class StalledLoss(_OfProgress):
     )
 
     def _look(self, at: Standing) -> Finding | None:
-        if not _stalled(at) or at.spread < _ALIKE:
+        if not _stalled(at) or at.spread < _ALIKE or at.knows():
             return None
-        than = (
-            f"than {at.first:.4g}, where it began"
-            if math.isnan(at.constant)
-            else f"than {at.constant:.4g}, which a constant answer has"
-        )
+        causes = ("learning_rate_high", "learning_rate_low", "data")
+        if math.isnan(at.constant) and _risen(at):
+            causes = ("wrong_sign", "learning_rate_high", "data")
         return self._finding(
             at,
-            ("learning_rate_high", "learning_rate_low", "data"),
+            causes,
             f"The loss makes no progress: after {at.seen} steps it is "
-            f"{at.now:.4g}, no better {than}.",
+            f"{at.now:.4g}; {_next_to(at)}.",
         )
 
 
@@ -152,7 +181,8 @@ class ConstantOutput(_OfProgress):
     meaning = "The model predicts nearly the same for every example."
     advice = (
         "Look at what reaches the last layer: inputs that are all the same, "
-        "units that are silent or saturated, a penalty that is too strong."
+        "units that are silent or saturated, a penalty that is too strong; "
+        "or the inputs do not tell the targets."
     )
 
     def _look(self, at: Standing) -> Finding | None:
@@ -210,7 +240,8 @@ class SlowLoss(_OfProgress):
     gone a fifth of the way from the best constant answer (or its first value)
     to the lowest, and at the pace of the second half it will not have gone
     two fifths when the plan is over, although it falls (Kendall's test, 5 %).
-    Told once.
+    A rate to raise is not the advice where the first loss was a thousand times
+    that of a constant (`Standing.far_off`). Told once.
     """
 
     name = "slow_loss"
@@ -230,8 +261,9 @@ class SlowLoss(_OfProgress):
             return None
         return self._finding(
             at,
-            ("learning_rate_low",),
+            MISSCALED if at.far_off else ("learning_rate_low",),
             f"The loss falls slowly: {at.first:.4g} at first, {at.now:.4g} "
             f"after {at.seen} steps; at this pace it will be {end:.4g} after "
-            f"the {at.plan} that are planned.",
+            f"the {at.plan} that are planned.{at.began_far_off()}",
+            advice=SCALE_FIRST if at.far_off else "",
         )

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
-from gradwatch.rules.progress import Progress, Standing
+from gradwatch.rules.progress import Progress
 from gradwatch.rules.replaced import Replaced, Steps
+from gradwatch.rules.standing import Standing
 from gradwatch.rules.windows import Window, Windows
 
 __all__ = ["OscillatingLoss"]

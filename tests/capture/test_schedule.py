@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gradwatch import GradWatch
+from gradwatch.capture.optimizer import until_update
 from gradwatch.capture.schedule import FIRST, Schedule
 from tests.capture.test_fit import Recorder
 
@@ -121,3 +122,56 @@ def test_a_fit_keeps_the_budget(tmp_path: Path) -> None:
     times, xray = np.delete(times, traced), np.delete(xray, traced)
     cost = (times[xray] - np.median(times[~xray])).sum()
     assert cost / times.sum() < 1.5 * budget
+
+
+def test_an_x_ray_waits_for_the_next_update_once() -> None:
+    """Bad steps may put updates off for ever; X-rays are not."""
+    schedule = Schedule(200, 1.0)
+    asked: list[int] = []
+
+    def wait() -> int:
+        asked.append(1)
+        return 5
+
+    taken = []
+    for step in range(60):
+        if schedule.due(step, wait):
+            schedule.taken(step, 0.01)
+            taken.append(step)
+        else:
+            schedule.executed(step, 0.01)
+    assert taken == [15, 25, 55]
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "executes", "steps"),
+    [(0, 1, 7), (7, 1, 0), (10, 1, 5), (10, 5, 5), (10, 3, 21), (8, 4, 4)],
+)
+def test_steps_until_an_update(count: int, executes: int, steps: int) -> None:
+    """Of 8, or as near before it as executions can begin."""
+    rule = keras.optimizers.SGD(gradient_accumulation_steps=8)
+    rule._iterations.assign(count)
+    scaled = keras.optimizers.LossScaleOptimizer(rule)
+    assert until_update(rule, executes) == steps
+    assert until_update(scaled, executes) == steps
+    assert until_update(keras.optimizers.SGD(), executes) == 0
+    assert until_update(None, executes) == 0
+
+
+def test_x_rays_meet_updates_of_collected_gradients(tmp_path: Path) -> None:
+    """So that rules see how far they move the weights."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((4,)), keras.layers.Dense(1, name="only")]
+    model = keras.Sequential(layers, name="net")
+    rule = keras.optimizers.SGD(0.01, gradient_accumulation_steps=8)
+    model.compile(rule, "mse")
+    x = np.random.default_rng(0).normal(size=(4 * 120, 4))
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, sinks=[recorder], budget=1.0)
+    model.fit(x, x[:, :1], batch_size=4, verbose=0, callbacks=[watch])
+    xray = np.concatenate([b.xray for b in recorder.blocks])
+    assert np.flatnonzero(xray).tolist() == [15, 23, 55, 103]
+    assert (recorder.column("update_applied")[xray] == 1).all()
+    moved = recorder.column("variable_update_norm", "net/only/kernel")
+    assert (moved[xray] > 0).all()

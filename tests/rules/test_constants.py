@@ -56,10 +56,10 @@ def _judge(
     return found
 
 
-def _falling(odd: Any = 0.0, seed: int = 0) -> Any:
+def _falling(odd: Any = 0.0, seed: int = 0, least: float = 0.0) -> Any:
     """A loss that falls with the steps; `odd` examples in each batch."""
     noise = np.random.default_rng(seed).lognormal(0, 0.15, STEPS)
-    p = 0.5 / (1 + 0.05 * np.arange(STEPS) ** 1.5)
+    p = np.maximum(0.5 / (1 + 0.05 * np.arange(STEPS) ** 1.5), least)
     return (-np.log1p(-p) - odd * np.log(p) / BATCH) * noise
 
 
@@ -82,12 +82,20 @@ def test_all_rows_are_the_same() -> None:
     assert _judge(_falling(), np.eye(3)[np.arange(BATCH) % 3], facts) == []
 
 
+@pytest.mark.parametrize("least", [0.0, 0.4 / BATCH])
 @pytest.mark.parametrize("share", [0.01, 0.003])
-def test_rare_other_targets(share: float) -> None:
+def test_rare_other_targets(share: float, least: float) -> None:
     """X-rays may miss them all; the losses of their batches do not."""
     for seed in range(8):
         odd = np.random.default_rng(seed).binomial(BATCH, share, STEPS)
-        assert _judge(_falling(odd, seed), np.zeros((BATCH, 1))) == []
+        losses = _falling(odd, seed, least)
+        assert _judge(losses, np.zeros((BATCH, 1))) == []
+
+
+def test_a_loss_that_falls_slowly() -> None:
+    """Below half of an example's share one unlike the others would show."""
+    assert len(_judge(_falling(0, 0, 0.4 / BATCH), np.zeros((BATCH, 1)))) == 1
+    assert _judge(_falling(0, 0, 0.7 / BATCH), np.zeros((BATCH, 1))) == []
 
 
 @pytest.mark.parametrize(

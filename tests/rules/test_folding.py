@@ -75,3 +75,11 @@ def test_every_rule_has_its_rank() -> None:
     always |= {"nonfinite_weight", "no_readings", "lost_readings"}
     always |= {"too_many_skips", "rolled_back"}
     assert {r.name for r in default_rules()} <= {*_ORDER, *always}
+
+
+def test_a_scale_is_told_after_what_it_does_to_updates() -> None:
+    """It is how the program is set up; small steps are what follows."""
+    small = _finding("update_too_small", 383)
+    scale = _finding("unscaled_input", 600)
+    assert _told(small, scale) == ["update_too_small", "unscaled_input"]
+    assert _told(scale, small) == ["unscaled_input"]

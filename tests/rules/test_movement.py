@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gradwatch.records import Anatomy, Variable
 from gradwatch.rules.frozen import FrozenVariable
-from gradwatch.rules.movement import UpdateTooLarge, UpdateTooSmall
+from gradwatch.rules.movement import UpdateTooLarge
 from gradwatch.signals import Slot
 from tests.rules.synthetic import judged
 
@@ -26,7 +26,7 @@ PLAN = Anatomy(
 )
 
 
-def _columns(loss: Any, ratio: Any, weight: Any = 2.0) -> Any:
+def columns_of(loss: Any, ratio: Any, weight: Any = 2.0) -> Any:
     """The kernel began with a norm of 0.25 * 8 = 2."""
     noise = 0.02 * np.random.default_rng(0).normal(size=len(STEPS))
     return {
@@ -43,19 +43,20 @@ def _columns(loss: Any, ratio: Any, weight: Any = 2.0) -> Any:
     }
 
 
-def _told(kind: Any, columns: Any, cuts: Any = ()) -> list[Any]:
+def told(kind: Any, columns: Any, cuts: Any = ()) -> list[Any]:
+    """Returns what a new rule says about a run of 400 steps."""
     return judged(kind(), columns, XRAYS, PLAN, cuts)
 
 
 def test_updates_as_large_as_the_weights() -> None:
     """A warning if the loss is the worse for it, not else."""
     worse, better = 1 + STEPS / 100, np.exp(-STEPS / 100)
-    (finding,) = _told(UpdateTooLarge, _columns(worse, 0.8))
+    (finding,) = told(UpdateTooLarge, columns_of(worse, 0.8))
     assert (finding.subject, finding.last_step) == ("a/kernel", 31)
     assert finding.evidence["update_to_weight_ratio"] == pytest.approx(0.8)
-    assert _told(UpdateTooLarge, _columns(better, 0.8)) == []
-    assert _told(UpdateTooLarge, _columns(worse, 0.05)) == []
-    (grown,) = _told(UpdateTooLarge, _columns(worse, 0.1, weight=50.0))
+    assert told(UpdateTooLarge, columns_of(better, 0.8)) == []
+    assert told(UpdateTooLarge, columns_of(worse, 0.05)) == []
+    (grown,) = told(UpdateTooLarge, columns_of(worse, 0.1, weight=50.0))
     assert grown.evidence["weight_growth"] == pytest.approx(25)
 
 
@@ -68,57 +69,39 @@ def test_steps_that_have_replaced_the_weights() -> None:
         Slot("component_lowest_loss", "mse"): 0.0,
         Slot("examples"): 64.0,
     }
-    (finding,) = _told(UpdateTooLarge, _columns(flat, 0.12) | bounds)
+    (finding,) = told(UpdateTooLarge, columns_of(flat, 0.12) | bounds)
     assert (finding.subject, finding.last_step) == ("a/kernel", 143)
-    assert _told(UpdateTooLarge, _columns(flat, 0.05) | bounds) == []
+    assert told(UpdateTooLarge, columns_of(flat, 0.05) | bounds) == []
     better = bounds | {Slot("loss_component", "mse"): falls}
-    assert _told(UpdateTooLarge, _columns(falls, 0.12) | better) == []
-    shrunk = _columns(flat, 0.12, weight=0.5)
-    assert _told(UpdateTooLarge, shrunk | bounds) == []
+    assert told(UpdateTooLarge, columns_of(falls, 0.12) | better) == []
+    shrunk = columns_of(flat, 0.12, weight=0.5)
+    assert told(UpdateTooLarge, shrunk | bounds) == []
     once = np.where(STEPS == 100, 0.4, 0.01)
-    assert _told(UpdateTooLarge, _columns(flat, once) | bounds) == []
-
-
-def test_updates_that_can_change_nothing() -> None:
-    """400 steps of 1e-5 are 0.4 % of the norm; biases from 0 do not count."""
-    (finding,) = _told(UpdateTooSmall, _columns(2.0, 1e-5))
-    assert finding.last_step == 63
-    assert finding.evidence["reach_of_plan"] == pytest.approx(0.004, rel=0.05)
-    assert _told(UpdateTooSmall, _columns(2.0, 1e-3)) == []
-    assert _told(UpdateTooSmall, _columns(2 * 0.98**STEPS, 1e-5)) == []
-
-
-def test_a_rate_that_fades_before_anything_is_learned() -> None:
-    """A schedule that is over too soon; one that begins is none."""
-    ratio = 0.02 * 0.9**STEPS
-    (finding,) = _told(UpdateTooSmall, _columns(2.0, ratio))
-    assert finding.last_step < 200
-    warm_up = 1e-6 * 1.05**STEPS
-    assert _told(UpdateTooSmall, _columns(2.0, warm_up)) == []
+    assert told(UpdateTooLarge, columns_of(flat, once) | bounds) == []
 
 
 def test_variables_that_do_not_change() -> None:
     """No update at all, or one that is undone; steps that only collect."""
-    columns = _columns(2.0, 0.01, weight=2 + STEPS / 1000)
-    assert _told(FrozenVariable, columns) == []
+    columns = columns_of(2.0, 0.01, weight=2 + STEPS / 1000)
+    assert told(FrozenVariable, columns) == []
     still = columns | {Slot("variable_update_norm", "a/kernel"): 0.0}
-    (finding,) = _told(FrozenVariable, still)
+    (finding,) = told(FrozenVariable, still)
     assert (finding.subject, finding.last_step) == ("a/kernel", 50)
     back = columns | {Slot("variable_weight_norm", "a/kernel"): 2.0}
-    assert [f.subject for f in _told(FrozenVariable, back)] == ["a/kernel"]
+    assert [f.subject for f in told(FrozenVariable, back)] == ["a/kernel"]
     collects = still | {Slot("update_applied"): 0.0}
-    assert _told(FrozenVariable, collects) == []
+    assert told(FrozenVariable, collects) == []
     deaf = still | {Slot("variable_gradient_norm", "a/kernel"): 0.0}
-    assert _told(FrozenVariable, deaf) == []
+    assert told(FrozenVariable, deaf) == []
 
 
 def test_a_rate_of_zero_freezes_all() -> None:
     """The rate in force is said."""
-    columns = _columns(2.0, 0.0) | {
+    columns = columns_of(2.0, 0.0) | {
         Slot("variable_update_norm", "a/bias"): 0.0,
         Slot("learning_rate"): 0.0,
     }
-    (finding,) = _told(FrozenVariable, columns)
+    (finding,) = told(FrozenVariable, columns)
     assert finding.causes == ("learning_rate_low",)
     assert "No variable changes" in finding.message
 
@@ -128,11 +111,10 @@ def test_a_rate_of_zero_freezes_all() -> None:
 def test_movement_does_not_depend_on_cuts(cuts: Any) -> None:
     """Whatever the pump hands over at once."""
     cases = (
-        (UpdateTooLarge, _columns(1 + STEPS / 100, 0.8)),
-        (UpdateTooSmall, _columns(2.0, 1e-5)),
-        (FrozenVariable, _columns(2.0, 0.0)),
+        (UpdateTooLarge, columns_of(1 + STEPS / 100, 0.8)),
+        (FrozenVariable, columns_of(2.0, 0.0)),
     )
     for kind, columns in cases:
-        whole = _told(kind, columns)
+        whole = told(kind, columns)
         assert whole
-        assert _told(kind, columns, cuts) == whole
+        assert told(kind, columns, cuts) == whole

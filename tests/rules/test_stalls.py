@@ -207,3 +207,52 @@ def test_long_runs_keep_little() -> None:
     (finding,) = judged(rule, {Slot("loss"): loss}, (), plan)
     assert 7_500 <= finding.last_step < 8_200
     assert len(rule._progress._medians) <= 128
+
+
+def _regression(gain: float) -> Any:
+    """Squared errors that gain the share `gain` of their own constant's."""
+    return {
+        Slot("loss"): 1.0 - gain,
+        Slot("loss_component", "mse"): 1.0 - gain,
+        Slot("examples"): 64.0,
+        Slot("component_constant_loss", "mse"): 1.0,
+        Slot("component_lowest_loss", "mse"): 0.0,
+        Slot("batch_mean", "targets"): STEPS / 100,
+        Slot("batch_example_std", "inputs"): 1.0,
+        Slot("batch_example_std", "targets"): 1.0,
+        Slot("batch_example_std", "predictions"): 0.25,
+        Slot("batch_integer_ratio", "targets"): 0.0,
+        Slot("batch_min", "predictions"): -1.0,
+        Slot("batch_max", "predictions"): 1.0,
+    }
+
+
+def test_who_knows_what_little_there_is_to_know() -> None:
+    """Predictions that gain what their spread explains are no stall."""
+    spread = 0.25**2
+    assert _told(_regression(0.6 * spread)) == []
+    assert _told(_regression(0.01 * spread)) == ["stalled_loss"]
+    assert _told(_regression(-spread)) == ["stalled_loss"]
+    lost = np.where(STEPS < 250, 0.3, 2.31) + _noise()
+    lost[300] = 2.31
+    assert _told(_columns(lost)) == ["stalled_loss"]
+
+
+def _said(columns: Any) -> str:
+    (finding,) = judged(StalledLoss(), columns, XRAYS, PLAN)
+    return finding.message
+
+
+def test_a_stall_is_told_as_it_is() -> None:
+    """No better, a little better, or worse than it was."""
+    assert "is no better than 1.016, which a" in _said(_regression(-0.1))
+    part = Slot("loss_component", "mse")
+    little = 1.0 + _noise()
+    little[list(XRAYS)] = 1.1
+    better = _regression(0.0) | {part: little}
+    assert "is only 1." in _said(better)
+    assert "% below 1.016, which a" in _said(better)
+    alone = _noise() / 100 - 0.2 * np.exp(-STEPS / 20)
+    assert "it has risen from -0.1344, where it" in _said({Slot("loss"): alone})
+    higher = _regression(0.0) | {part: 1.1 - 0.5 * np.exp(-STEPS / 20)}
+    assert "a constant answer has, and has risen from 0." in _said(higher)

@@ -1,0 +1,140 @@
+"""Standing: what is known of a run's progress at one step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MISSCALED", "SCALE_FIRST", "Standing"]
+
+MISSCALED = ("unscaled_input", "unscaled_target", "initialisation")
+"""Causes of a run that began `far_off`."""
+
+SCALE_FIRST = (
+    "Scale inputs and targets to about 1, or the initial weights down, so that "
+    "the loss begins near that of a constant answer; a higher rate does not "
+    "help before."
+)
+"""Advice for it."""
+
+_FAR = 1e3
+_SMALL = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a run's progress after a window of 16 steps.
+
+    Attributes:
+        step: last step of the window.
+        seen: steps so far.
+        plan: steps after which the whole plan counts as over.
+        first: loss before anything was learned: the mean of the first two, or
+            the median of the first window if this is higher.
+        now: median of the last quarter of the run, two windows at least.
+        newest: median of the last window.
+        constant: loss of the best constant answer; NaN if not known.
+        lowest: the lowest loss that the targets allow; NaN if not known.
+        paired: share of the way that X-rays of the second half show, each
+            against the constant of its own batch, their median; NaN if that is
+            not known.
+        least: the smallest of them.
+        odds: log of how much likelier they are if what predictions say is true
+            than if they know nothing, see `knows`; NaN if that is not known,
+            and where one is half of the way: then there is much to be known.
+        later: medians of the second half of the run so far, equally spaced.
+        spacing: steps from one of them to the next.
+        spread: how much predictions depend on the example, 1 = as targets do;
+            NaN if not known.
+        began: the same at the first X-ray.
+        inputs: standard deviation of the inputs over the examples.
+    """
+
+    step: int
+    seen: int
+    plan: int
+    first: float
+    now: float
+    newest: float
+    constant: float
+    lowest: float
+    paired: float
+    least: float
+    odds: float
+    later: NDArray[np.float64]
+    spacing: int
+    spread: float
+    began: float
+    inputs: float
+
+    @property
+    def gain(self) -> float:
+        """Share of the way from knowing nothing to the best that is done."""
+        return self.gain_at(self.now)
+
+    def gain_at(self, loss: float) -> float:
+        """`gain` if the loss were `loss`.
+
+        Knowing nothing is the constant answer or, if its loss is not known, the
+        first loss; then the best is 0.
+        """
+        if math.isnan(self.constant):
+            return (self.first - loss) / max(abs(self.first), _SMALL)
+        return (self.constant - loss) / max(self.constant - self.lowest, _SMALL)
+
+    @property
+    def far_off(self) -> bool:
+        """Whether the first loss was a thousand times that of a constant.
+
+        Then the scale of data or weights is what keeps steps small: gradients
+        of squares go with the root of the loss, and Adam's mean of their
+        squares takes a thousandth of each (beta_2 = 0.999, Kingma and Ba 2015),
+        so that the first one outweighs those of a loss a thousand times lower.
+        """
+        return self.constant > 0 and self.first > _FAR * self.constant
+
+    def began_far_off(self) -> str:
+        """Says so, where it is so."""
+        if not self.far_off:
+            return ""
+        return (
+            f" The loss began at {self.first:.3g}, where a constant answer has "
+            f"{self.constant:.3g}: the scale of inputs, targets or initial "
+            "weights is far off."
+        )
+
+    def knows(self) -> bool:
+        """Whether little is gained because there is little to be known.
+
+        Of squared errors, predictions that vary by s times what targets do and
+        correlate with them by r gain the share 2 r s - s^2, and of an entropy
+        as much in twice its unit, to second order: s^2 where what they say is
+        all true (r = s), -s^2 where it is all chance (r = 0), give or take
+        2 s / sqrt(n) by n examples. So a gain g is exp(n g / 2) times as likely
+        in the first case; from twice as likely on, it counts.
+        """
+        return self.odds > math.log(2)
+
+    def falling(self) -> bool:
+        """Whether `later` falls: Kendall's test, one-sided at 5 %.
+
+        True if there is too little to say.
+        """
+        n = len(self.later)
+        if n < 4 or not np.isfinite(self.later).all():
+            return True
+        signs = np.sign(self.later[None, :] - self.later[:, None])
+        score = float(signs[np.triu_indices(n)].sum())
+        return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) < -1.64
+
+    def slope(self) -> float:
+        """Median fall per step, over all pairs of `later` (Theil and Sen)."""
+        n = len(self.later)
+        if n < 2:
+            return 0.0
+        i, j = np.triu_indices(n, 1)
+        falls = (self.later[i] - self.later[j]) / (j - i)
+        return float(np.median(falls)) / self.spacing
