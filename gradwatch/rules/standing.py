@@ -114,9 +114,12 @@ class Standing:
         as much in twice its unit, to second order: s^2 where what they say is
         all true (r = s), -s^2 where it is all chance (r = 0), give or take
         2 s / sqrt(n) by n examples. So a gain g is exp(n g / 2) times as likely
-        in the first case; from twice as likely on, it counts.
+        in the first case. That counts from twice as likely on; where s is known
+        (and large: rules see to that), also until the second case is twice as
+        likely: X-rays are few, and then it soon would be.
         """
-        return self.odds > math.log(2)
+        sure = math.log(2)
+        return self.odds > (sure if math.isnan(self.spread) else -sure)
 
     def falling(self) -> bool:
         """Whether `later` falls: Kendall's test, one-sided at 5 %.
