@@ -26,6 +26,7 @@ __all__ = [
     "labels",
     "logdir",
     "name",
+    "notify",
     "parts",
     "policy",
     "port",
@@ -146,6 +147,19 @@ def port(value: int | None) -> int | None:
         return value
     what = "None or a port from 0 to 65535"
     _refuse("metrics_port", what, value, "0 takes a free port.")
+
+
+def notify(value: Iterable[str]) -> list[str]:
+    """Apprise URLs, which are secret: what was received is not shown."""
+    single = isinstance(value, str) or not isinstance(value, Iterable)
+    urls: list[object] = [value] if single else list(value)
+    if not single and all(isinstance(url, str) for url in urls):
+        return [str(url) for url in urls]
+    types = ", ".join(type(url).__name__ for url in urls)
+    received = types if single else f"a list of {types}"
+    do = 'For example notify=["json://127.0.0.1:8080/alerts"].'
+    what = "a list of Apprise URLs, each a string"
+    _refuse("notify", what, received, do)
 
 
 def parts(

@@ -37,6 +37,7 @@ from gradwatch.records import Finding, Run
 from gradwatch.resume import find_predecessor
 from gradwatch.rules import default_rules
 from gradwatch.sinks.disk import disk_sinks
+from gradwatch.sinks.notify import notify_sinks
 from gradwatch.summary import summary
 from gradwatch.watch import Watch
 
@@ -77,17 +78,16 @@ class GradWatch(keras.callbacks.Callback):
             model goes back once more and training ends.
         rollback_factor: with `"rollback"`, what learning rates are multiplied
             by each time, above 0 and at most 1.
-        blackbox: what is written of the first bad step of an incident, so that
-            it can be run again: `"full"`, `"weights"` (all but its batch, so no
-            data) or `"off"`.
+        blackbox: what is written of an incident's first bad step, to run it
+            again: `"full"`, `"weights"` (no batch, so no data) or `"off"`.
         autopsy_seconds: how long, after a fit, its bad steps may be replayed to
             name operation and line; 0 = not at all.
         rules: judge the run; default: `default_rules()`.
-        sinks: further sinks, beside TensorBoard, `state.json`,
-            `findings.jsonl` and the log.
+        sinks: further sinks, beside TensorBoard, files and the log.
         metrics_port: also serve Prometheus metrics of this run on 127.0.0.1
-            at this port, until 30 s after `fit`; 0 = a free port; `None` =
-            not at all.
+            at this port, until 30 s after `fit`; 0 = a free one; `None` = none.
+        notify: Apprise URLs of whom to tell at once of warnings, critical
+            findings, autopsies and a failed end (the extra `[notify]`).
         budget: share of the train function's time that X-rays may cost, above
             0 and at most 1; they thin out to keep it.
 
@@ -112,6 +112,7 @@ class GradWatch(keras.callbacks.Callback):
         rules: Sequence[Rule] | None = None,
         sinks: Sequence[Sink] = (),
         metrics_port: int | None = None,
+        notify: Sequence[str] = (),
         budget: float = 0.02,
     ) -> None:
         super().__init__()
@@ -130,6 +131,7 @@ class GradWatch(keras.callbacks.Callback):
         self._rules = arguments.parts("rules", rules, ("begin", "check"))
         members = ("open", "write", "close")
         self._own_sinks = arguments.parts("sinks", sinks, members)
+        self._own_sinks += notify_sinks(arguments.notify(notify))
         self._port = arguments.port(metrics_port)
         self._watch: Watch | None = None
         self._set = 0
@@ -288,10 +290,9 @@ class GradWatch(keras.callbacks.Callback):
             self._policy,
             Incidents(run, path, self._policy.name, *self._kept),
             self._rules,
-            lambda state: [
-                *disk_sinks(path, state, self._every_steps),
-                *self._own_sinks,
-            ],
+            lambda state: (
+                disk_sinks(path, state, self._every_steps) + self._own_sinks
+            ),
             self._port,
             Schedule(self._xray_every_steps, self._budget),
             find_predecessor(self._logdir, run.name) if self._name else None,

@@ -113,3 +113,13 @@ def test_modules_and_functions_are_short() -> None:
                 if lines > 40:
                     long.append(f"{path.relative_to(ROOT)}: {node.name}")
     assert long == []
+
+
+def test_one_sink_knows_apprise() -> None:
+    """Nothing else depends on it, so that the rest works without."""
+    using = [
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if "apprise" in {m.split(".")[0] for m in _imports(path)}
+    ]
+    assert using == ["sinks/notify.py"]
