@@ -125,14 +125,17 @@ class Clock(keras.callbacks.Callback):
             self.bad = time.monotonic()
 
 
-def fit(logdir: Path, urls: list[str], bad: int = 1, **options: Any) -> Any:
-    """Trains a model whose batches hold NaN from a step on.
+def fit(
+    logdir: Path, urls: list[str], bad: int = 1, after: int = 3, **options: Any
+) -> Any:
+    """Trains a model, `bad` batches of which hold NaN, `after` more do not.
 
     Returns:
         The watch, when the first bad step began and the fit was over.
     """
-    x, y = data((BAD + bad + 3) * 32)
-    x = np.array(x)
+    x, y = data()
+    rows = np.arange((BAD + bad + after) * 32) % len(x)
+    x, y = x[rows], y[rows]
     x[BAD * 32 : (BAD + bad) * 32] = np.nan
     watch, clock = GradWatch(logdir, notify=urls, **options), Clock()
     kept = {"verbose": 0, "batch_size": 32, "shuffle": False}
@@ -172,12 +175,14 @@ def test_a_nan_reaches_the_receiver_at_once(
 def test_ten_nans_reach_the_receiver(
     tmp_path: Path, receiver: Receiver, policy: str
 ) -> None:
-    """In the median of ten fits a NaN is told in under 1.5 s."""
+    """In the median of ten fits, which may go on, it takes under 1.5 s."""
     seconds = []
     for _ in range(10):
         before = len(receiver.told)
-        _, bad, _ = fit(tmp_path, [receiver.url], on_nonfinite=policy)
+        options: dict[str, Any] = {"on_nonfinite": policy, "after": 3000}
+        _, bad, over = fit(tmp_path, [receiver.url], **options)
         seconds.append(receiver.told[before][0] - bad)
+        assert policy == "stop" or over - bad > 1.5
         keras.backend.clear_session()
     print(policy, [round(s, 3) for s in sorted(seconds)])
     assert statistics.median(seconds) < 1.5
@@ -243,7 +248,7 @@ def test_ten_nans_in_a_row_are_no_flood(
     tmp_path: Path, receiver: Receiver
 ) -> None:
     """Ten bad steps that are skipped make no more messages than findings."""
-    options = {"on_nonfinite": "skip", "max_skips": 20}
+    options: dict[str, Any] = {"on_nonfinite": "skip", "max_skips": 20}
     watch, _, _ = fit(tmp_path, [receiver.url], bad=10, **options)
     serious = [f for f in watch.findings if f.severity != "info"]
     assert 1 <= len(receiver.told) <= min(len(serious), 6)
