@@ -75,7 +75,7 @@ def _healthy(schema: Schema) -> Block:
             values[:, place] = slot.signal == "update_applied"
         elif SIGNALS[slot.signal].unit == "ratio":
             values[:, place] = 1.0 if slot.signal == "clip_factor" else 0.1
-        elif slot.signal == "layer_nonfinite":
+        elif slot.signal in ("layer_nonfinite", "rollback_steps"):
             values[:, place] = 0.0
     steps = np.arange(500)
     xray = steps % 50 == 0
@@ -176,7 +176,8 @@ def test_probes_yield_what_rules_need(tmp_path: object) -> None:
 
     recorder = Recorder()
     x, y = data()
-    watch = GradWatch(Path(str(tmp_path)), sinks=[recorder])
+    path = Path(str(tmp_path))
+    watch = GradWatch(path, sinks=[recorder], on_nonfinite="rollback")
     model = classifier()
     optimizer = keras.optimizers.Adam(global_clipnorm=1.0)
     model.compile(optimizer, model.loss)

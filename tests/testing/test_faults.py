@@ -196,7 +196,7 @@ def test_slow_steps(tmp_path: Path) -> None:
     seconds = _recorded(classifier(), tmp_path, fault)["step_time"]
     usual, slow = np.median(seconds[2:51]), np.median(seconds[51:])
     assert slow > 4 * usual
-    assert np.mean(seconds[11:51] > 4 * usual) < 0.2
+    assert np.mean(seconds[11:51] > 4 * usual) < 0.5
     assert np.mean(seconds[51:] > 4 * usual) > 0.8
 
 
