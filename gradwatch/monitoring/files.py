@@ -9,6 +9,11 @@ from typing import Any
 import yaml
 
 from gradwatch.monitoring.alerts import alert_groups, recorded
+from gradwatch.monitoring.deployments import (
+    kustomization,
+    prometheus_rule,
+    scrapes,
+)
 from gradwatch.monitoring.routes import routes
 from gradwatch.monitoring.runbook import runbook
 from gradwatch.monitoring.thresholds import Settings
@@ -47,6 +52,9 @@ def files(s: Settings) -> dict[str, str]:
         "prometheus/recording.yml": recorded(s),
         "prometheus/alerts.yml": alert_groups(s),
         "alertmanager/alertmanager.yml": routes(s),
+        "compose/prometheus.yml": scrapes(s),
+        "kubernetes/prometheusrule.yml": prometheus_rule(s),
+        "kubernetes/kustomization.yml": kustomization(),
     }
     texts = {path: _yaml(data, _Plain) for path, data in found.items()}
     texts["RUNBOOK.md"] = runbook(s)

@@ -167,7 +167,7 @@ def monitoring(
         manager, port = free_port(), free_port()
         config = folder / "prometheus.yml"  # JSON is YAML
         config.write_text(json.dumps(_config(folder, manager, targets)))
-        _start(
+        start(
             stack,
             "prometheus-alertmanager",
             f"--config.file={folder / 'alertmanager' / 'alertmanager.yml'}",
@@ -175,7 +175,7 @@ def monitoring(
             f"--web.listen-address=127.0.0.1:{manager}",
             "--cluster.listen-address=",
         )
-        _start(
+        start(
             stack,
             "prometheus",
             f"--config.file={config}",
@@ -185,7 +185,7 @@ def monitoring(
             "--rules.alert.resend-delay=5s",
         )
         for used in (manager, port):
-            _await(f"http://127.0.0.1:{used}/-/ready")
+            await_ready(f"http://127.0.0.1:{used}/-/ready")
         yield Stack(f"http://127.0.0.1:{port}", alerts, watchdog)
 
 
@@ -210,7 +210,8 @@ def _config(
     }
 
 
-def _start(stack: ExitStack, name: str, *arguments: str) -> None:
+def start(stack: ExitStack, name: str, *arguments: str) -> None:
+    """Starts a program, which ends with the stack."""
     binary = shutil.which(name)
     if not binary:
         pytest.fail(f"`{name}` is not installed: see `make debian`")
@@ -222,7 +223,8 @@ def _start(stack: ExitStack, name: str, *arguments: str) -> None:
     stack.enter_context(stopping(process))
 
 
-def _await(url: str) -> None:
+def await_ready(url: str) -> None:
+    """Waits until something answers."""
     end = time.monotonic() + PATIENCE
     while True:
         try:

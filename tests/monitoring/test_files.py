@@ -33,7 +33,8 @@ def test_the_committed_files_are_current(
     monkeypatch.chdir(ROOT)
     done = build("--check")
     assert (done.exit_code, done.output) == (0, "")
-    kinds = ("prometheus/*.yml", "alertmanager/*.yml", "RUNBOOK.md")
+    folders = ("prometheus", "alertmanager", "compose", "kubernetes")
+    kinds = (*(f"{folder}/*.yml" for folder in folders), "RUNBOOK.md")
     there = {
         str(path.relative_to(ROOT / "dashboards"))
         for kind in kinds

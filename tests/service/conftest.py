@@ -110,12 +110,13 @@ def serve_runs() -> Iterator[Callable[..., str]]:
     """Serves `Runs` from a thread of this process; returns the URL's root."""
     with ExitStack() as stack:
         yield lambda runs, options=None: stack.enter_context(
-            _serving(runs, options)
+            serving_here(runs, options)
         )
 
 
 @contextmanager
-def _serving(runs: Runs, options: Options | None) -> Iterator[str]:
+def serving_here(runs: Runs, options: Options | None = None) -> Iterator[str]:
+    """Serves `Runs` from a thread of this process; yields the URL's root."""
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     server = create_server(create_app(runs, options))
