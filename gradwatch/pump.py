@@ -100,7 +100,8 @@ class Pump:
         self._left = left
         self._step = step
         self._phase: Phase = "starting"
-        self._inbox: deque[Record | _Opened | _Flush] = deque()
+        self._inbox: deque[Record | _Opened | _Flush | int] = deque()
+        self._read = 0  # executions whose readings were delivered
         self._wake = threading.Event()
         self._over = threading.Event()
         self._ending = False
@@ -150,18 +151,20 @@ class Pump:
     def drain(self) -> None:
         """Moves readings from the device into the inbox. Any thread."""
         with self._drained:
+            # Counted before the ring is read: all but the last of these
+            # executions have left their readings there.
+            executions = self._executions()
             try:
                 block = self._drain()
             except Exception:
                 self._fault("gradwatch could not read its ring.")
-                return
-            if block is None:
-                return
-            if self._waiting > _INBOX_BYTES:
+                block = None
+            if block is not None and self._waiting > _INBOX_BYTES:
                 self._lost += 1
-                return
-            self._waiting += block.nbytes
-            self._inbox.append(block)
+            elif block is not None:
+                self._waiting += block.nbytes
+                self._inbox.append(block)
+            self._inbox.append(executions)  # behind what they have left
 
     def flush(self, seconds: float) -> bool:
         """Waits until all readings so far are judged; returns whether."""
@@ -204,25 +207,22 @@ class Pump:
         while not over.is_set():
             self._wake.wait(_CYCLE_SECONDS)
             self._wake.clear()
-            # Counted before the ring is read: all but the last of these
-            # executions have left their readings there.
-            executions = self._executions()
             self.drain()
             self._empty_inbox()
-            self._beat(executions)
+            self._beat()
             if not self._alive():
                 self._left()
         self._empty_inbox()
         for outlet in self._outlets:
             outlet.close()
 
-    def _beat(self, executions: int) -> None:
+    def _beat(self) -> None:
         now = time.time()
         young = now - self._began < _YOUNG_SECONDS
         due = now - self._beaten >= _BEAT_SECONDS or young
         if due and not self._ending:
             self._beaten = now
-            self._deliver(self._new_beat(executions))
+            self._deliver(self._new_beat(self._read))
 
     def _new_beat(self, executions: int) -> Beat:
         now = time.time()
@@ -242,9 +242,11 @@ class Pump:
             except Exception:
                 self._fault("gradwatch failed on a record.")
 
-    def _take(self, item: Record | _Opened | _Flush) -> None:
+    def _take(self, item: Record | _Opened | _Flush | int) -> None:
         if isinstance(item, _Flush):
             item.done.set()
+        elif isinstance(item, int):
+            self._read = item
         elif isinstance(item, _Opened):
             self._open(item)
         elif isinstance(item, Autopsy):  # nothing for rules to judge

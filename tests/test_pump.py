@@ -355,3 +355,43 @@ def test_a_sink_is_opened_again_before_it_is_written(
     assert after_close == ["open"]
     assert events[0] == "open"
     assert events[-1] == "close"
+
+
+class _Hurries:
+    """A rule at whose first rows the trainer goes on, and drains by itself."""
+
+    name = "hurries"
+    severity: Any = "info"
+    needs = ()
+    meaning = "Made up."
+    advice = "None."
+
+    def __init__(self) -> None:
+        self.calls = 1
+        self.pump: Any = None
+
+    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
+        """See `Rule`."""
+
+    def check(self, record: Record) -> Iterator[Finding]:
+        """See `Rule`."""
+        if isinstance(record, Block) and len(record) and self.calls == 1:
+            self.calls = 20
+            self.pump.drain()
+        yield from ()
+
+
+def test_executions_count_with_their_readings(make: Any) -> None:
+    """Rows that come while others are judged belong to later executions."""
+    sink, hurries = Keeps(), _Hurries()
+    rules = [*default_rules(), hurries]
+    blocks = [_block(0), _block(4, 16)]
+    pump = make(blocks, [sink], rules, lambda: hurries.calls)
+    hurries.pump = pump
+    pump.start()
+    pump.opened(Anatomy(), SCHEMA)
+    assert pump.flush(10)
+    time.sleep(0.1)
+    pump.stop("finished", "", 10)
+    assert len(blocks) == 0
+    assert [f.rule for f in pump.findings] == []
