@@ -174,6 +174,15 @@ class UpdateTooLarge(OfMoves):
     ) -> Finding:
         path = max(far, key=lambda path: (far[path][0], path))
         ratio, times = far[path]
+        what = f"one step moves {path} by {ratio:.0%} of its norm"
+        if ratio < _RATIO and times >= _GROWTH:
+            what = f"{path} has grown to {times:.3g} times its first norm"
+        known = not math.isnan(at.constant)
+        than = (
+            f"a constant answer has {at.constant:.4g}"
+            if known
+            else f"it began at {at.first:.4g}"
+        )
         return Finding(
             rule=self.name,
             severity=self.severity,
@@ -189,9 +198,8 @@ class UpdateTooLarge(OfMoves):
             },
             causes=("learning_rate_high",),
             message=(
-                f"Updates are too large: one step moves {path} by {ratio:.2g} "
-                f"of its norm, which is {times:.3g} times what it was at the "
-                f"start, and the loss is {at.now:.4g}; it was {at.first:.4g}."
+                f"Updates are too large: {what}, and the loss is {at.now:.4g}; "
+                f"{than}."
             ),
             advice=self.advice,
         )

@@ -56,7 +56,9 @@ def test_updates_as_large_as_the_weights() -> None:
     assert finding.evidence["update_to_weight_ratio"] == pytest.approx(0.8)
     assert told(UpdateTooLarge, columns_of(better, 0.8)) == []
     assert told(UpdateTooLarge, columns_of(worse, 0.05)) == []
+    assert "moves a/kernel by 80% of its norm" in finding.message
     (grown,) = told(UpdateTooLarge, columns_of(worse, 0.1, weight=50.0))
+    assert "a/kernel has grown to 25 times its first norm" in grown.message
     assert grown.evidence["weight_growth"] == pytest.approx(25)
 
 
