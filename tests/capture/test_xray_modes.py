@@ -166,8 +166,10 @@ def _trained(model: str, optimizer: str, path: Path | None, **mode: Any) -> Any:
     for watch in callbacks:
         assert watch.findings == []
         assert recorder.steps == list(range(EPOCHS * ROWS // BATCH))
-        # Later ones may cost more than all the other steps together.
-        assert sum(b.xray.sum() for b in recorder.blocks) >= 2
+        # Later ones may cost more than all the other steps together; one step
+        # of these twelve begins an execution and applies what was collected.
+        least = 1 if optimizer == "accumulation" else 2
+        assert sum(b.xray.sum() for b in recorder.blocks) >= least
     return net, history.history
 
 
