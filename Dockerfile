@@ -7,15 +7,15 @@ COPY .ci/constraints.txt ./
 COPY gradwatch gradwatch
 
 FROM source AS serve-build
-RUN python -m venv /opt/gradwatch
-RUN /opt/gradwatch/bin/pip install --no-cache-dir -c constraints.txt ".[serve]"
+RUN python -m venv /venv
+RUN /venv/bin/pip install --no-cache-dir -c constraints.txt ".[serve]"
 
 FROM source AS demo-build
-RUN python -m venv /opt/gradwatch
-RUN /opt/gradwatch/bin/pip install --no-cache-dir -c constraints.txt ".[tensorflow,demo]"
+RUN python -m venv /venv
+RUN /venv/bin/pip install --no-cache-dir -c constraints.txt ".[tensorflow,demo]"
 
 FROM python:3.13.16-slim-bookworm AS base
-ENV PATH=/opt/gradwatch/bin:$PATH \
+ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp
@@ -26,12 +26,12 @@ USER 10001:10001
 WORKDIR /runs
 
 FROM base AS demo
-COPY --from=demo-build /opt/gradwatch /opt/gradwatch
+COPY --from=demo-build /venv /venv
 ENTRYPOINT ["gradwatch"]
 CMD ["demo", "--logdir", "/runs"]
 
 FROM base AS serve
-COPY --from=serve-build /opt/gradwatch /opt/gradwatch
+COPY --from=serve-build /venv /venv
 EXPOSE 9753
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 9753, timeout=4); c.request('GET', '/-/healthy'); raise SystemExit(c.getresponse().status != 200)"]

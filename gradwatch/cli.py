@@ -255,8 +255,7 @@ def autopsy(
         for _, found in examine_all(run_dir, build):
             report = dumps(found.to_dict()) if as_json else found.to_markdown()
             typer.echo(report)
-            told = {"step": found.step, "verdict": found.verdict}
-            headlines.append({**told, "headline": found.headline()})
+            headlines.append(found.brief())
         add_autopsies(run_dir, headlines)
     except (GradWatchError, OSError) as error:
         raise _failed(str(error)) from None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 __all__ = [
     "BOX_BYTES",
+    "QUIET_STEPS",
     "SKIPS_IN_ALL",
     "Anatomy",
     "Cut",
@@ -21,6 +22,9 @@ __all__ = [
 
 BOX_BYTES = 512 * 2**20
 """Bytes of arrays that one black box may hold."""
+
+QUIET_STEPS = 64
+"""Finite steps in a row that end an incident: the next bad step is news."""
 
 SKIPS_IN_ALL = 10
 """Times as many bad steps as in a row are skipped in all."""

@@ -113,6 +113,14 @@ class Autopsy:
             what = f"{of}{self.operation} is not finite"
         return f"{what}{self._where()}."
 
+    def brief(self) -> dict[str, Any]:
+        """Returns plain data, as `state.json` has it."""
+        return {
+            "step": self.step,
+            "verdict": self.verdict,
+            "headline": self.headline(),
+        }
+
     def _where(self) -> str:
         parts = []
         if self.layer:

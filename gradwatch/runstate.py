@@ -201,7 +201,7 @@ class RunState:
                 "loss_window": self._loss_window(),
                 "history": self._plain_history(),
                 "findings": [asdict(f) for f in self._findings],
-                "autopsies": list(map(_headline, self._autopsies)),
+                "autopsies": [found.brief() for found in self._autopsies],
             }
 
     def _life(self) -> dict[str, Any]:
@@ -274,11 +274,3 @@ class RunState:
                 [*slot, rows[:, i].tolist()] for i, slot in enumerate(slots)
             ],
         }
-
-
-def _headline(found: Autopsy) -> dict[str, Any]:
-    return {
-        "step": found.step,
-        "verdict": found.verdict,
-        "headline": found.headline(),
-    }

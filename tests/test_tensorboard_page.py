@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,11 +21,11 @@ from selenium.common.exceptions import (
     StaleElementReferenceException as StaleElement,
 )
 from selenium.common.exceptions import TimeoutException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.browser import browsing
 from tests.conftest import Demo
 
 SECONDS = 100.0
@@ -37,8 +36,6 @@ LOADS = 3
 
 CLOSED = ".group-toolbar:has([data-mat-icon-name='expand_more_24px'])"
 LAYERS = ("hidden_1", "hidden_2", "classes")
-CHROMIUM = shutil.which("chromium")
-CHROMEDRIVER = shutil.which("chromedriver")
 
 
 @pytest.fixture
@@ -70,29 +67,9 @@ def page(demo: Demo) -> Iterator[str]:
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     """Returns a headless Chromium that talks to this machine only."""
-    assert CHROMIUM, "install chromium"
-    assert CHROMEDRIVER, "install chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "disable-dev-shm-usage",
-        "window-size=1400,1200",
-        f"user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options, Service(CHROMEDRIVER))
-    try:
+    size = "window-size=1400,1200"
+    with browsing(tmp_path, "disable-quic", size) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 def test_curves_and_findings_are_on_the_page(

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -148,8 +147,7 @@ class Capture:
             self._step.rollback.executes(self._next)
         began = time.perf_counter()
         album = self._readout.album
-        wait = partial(until_update, self.model.optimizer, self._executes)
-        if album is not None and self._schedule.due(self._next, wait):
+        if album is not None and self._schedule.due(self._next, self._until):
             return self._take_xray(iterator)
         fresh = self._everyday is None
         if fresh:
@@ -175,6 +173,10 @@ class Capture:
         ):
             self.look(now, counters)
         return logs
+
+    def _until(self) -> int:
+        """See `until_update`; asked when an X-ray is due."""
+        return until_update(self.model.optimizer, self._executes)
 
     def _stepped(self, seconds: float) -> None:
         """A step of the user's own loop has ended."""

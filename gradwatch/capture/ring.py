@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gradwatch.capture.variables import own_variable
-from gradwatch.facts import SKIPS_IN_ALL
+from gradwatch.facts import QUIET_STEPS, SKIPS_IN_ALL
 from gradwatch.policy import Policy
 
 __all__ = ["Progress", "Ring"]
@@ -25,7 +25,6 @@ _RELEASED = -1
 _UNUSED = -2  # nobody watches: a bad step is kept out, and no latch is set
 _NEVER = -(2**40)  # the last bad step before the first
 _NOTHING = -1
-_QUIET = 64  # as many finite steps end an incident, as for the rules
 _BYTES = 2 * 2**20
 
 
@@ -123,7 +122,7 @@ class Ring:
         if most is not None:
             stops = bad & ((row > most) | (total >= most * SKIPS_IN_ALL))
         ends = most == 0 and not self.policy.rolls_back
-        begins = ends | (count - last > _QUIET)
+        begins = ends | (count - last > QUIET_STEPS)
         keeps = bad & begins & tf.equal(kept, _NOTHING)
         kept = tf.where(keeps, count, kept)
         latched = tf.where(stops, count, latched)

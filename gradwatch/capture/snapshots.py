@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.capture.contents import contents
+from gradwatch.facts import QUIET_STEPS
 
 __all__ = ["Snapshots"]
 
 _KEPT = 2
-_PROVEN_STEPS = 64  # as many finite steps end an incident, as for the rules
 
 
 class _Snapshot:
@@ -104,7 +104,7 @@ class Snapshots:
         """
         while len(self._kept) > 1:
             last = self._kept[-1]
-            if step - last.step >= _PROVEN_STEPS and not last.used:
+            if step - last.step >= QUIET_STEPS and not last.used:
                 break
             self._spare.append(self._kept.pop())
         return self.newest

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gradwatch.records import Anatomy, Block, Record, Schema
 from gradwatch.rules.compiled import Compared, compared
 from gradwatch.rules.evidence import (
+    ALIKE,
     BATCH,
     bounded,
     constant_loss,
@@ -200,7 +201,9 @@ class Headroom:
             return self._since_first(recent)
         constant, lowest, loss = losses.sum(0).tolist()
         gap = constant - lowest
-        return (loss - lowest) / gap if gap > 1e-6 * abs(constant) else math.nan
+        return (
+            (loss - lowest) / gap if gap > ALIKE * abs(constant) else math.nan
+        )
 
     def _since_first(self, recent: NDArray[np.float32]) -> float:
         if len(self._first) < _FIRST or len(recent) < _RECENT:

@@ -1,7 +1,7 @@
 """NaN and Inf, at the exact step; one fault makes one finding.
 
 All four rules look at the same incidents: a non-finite step begins one, and
-`_QUIET` finite steps in a row end it. An incident belongs to the rule of what
+`QUIET_STEPS` finite ones in a row end it. It belongs to the rule of what
 was not finite in its first step, the earliest in the chain of causes: NaN in
 the batch makes the loss NaN, a loss that is NaN makes the gradients NaN, a
 gradient that is NaN makes the weights NaN, and whatever follows in later steps
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gradwatch.facts import QUIET_STEPS
 from gradwatch.records import Anatomy, Block, Finding, Record, Schema, Severity
 from gradwatch.rules.wording import listed
 
@@ -27,7 +28,6 @@ __all__ = [
     "NonfiniteWeight",
 ]
 
-_QUIET = 64
 _SQUARABLE = 1.8e19  # the square of more than this is Inf in float32
 _OVERFLOW = (
     "The training diverges: lower the learning rate, clip by value, or scale "
@@ -50,7 +50,7 @@ class _Incidents:
     """Finds the first rows of incidents and what was not finite there."""
 
     def __init__(self) -> None:
-        self._quiet = _QUIET
+        self._quiet = QUIET_STEPS
 
     def begin(self, schema: Schema) -> None:
         self._flag = schema.column("nonfinite")
@@ -70,7 +70,7 @@ class _Incidents:
         previous = -1
         for row in np.flatnonzero(record.values[:, self._flag]).tolist():
             self._quiet += row - previous - 1
-            if self._quiet >= _QUIET:
+            if self._quiet >= QUIET_STEPS:
                 yield int(record.steps[row]), self._facts(record.values[row])
             self._quiet, previous = 0, row
         self._quiet += len(record) - previous - 1

@@ -138,8 +138,9 @@ class Progress:
 
     def _xrayed(self) -> tuple[NDArray[np.float64], float, float, float]:
         """Bounds `[parts, 2]`, spread, began and inputs: see `Standing`."""
+        rows = self._distinct(self._known)
         bounds = [
-            [self._middle(bound, part) for bound in _BOUNDS]
+            [self._middle(rows, bound, part) for bound in _BOUNDS]
             for part in self._parts
         ]
         return (
@@ -149,8 +150,8 @@ class Progress:
             self._latest(self._inputs),
         )
 
-    def _middle(self, signal: str, part: str) -> float:
-        """Median of a component's bound over the last X-rays.
+    def _middle(self, rows: Sequence[Row], signal: str, part: str) -> float:
+        """Median of a component's bound over X-rays.
 
         The best constant is fitted to the batch, so its loss there is too low:
         of a mean of squares by 1/n, of the entropy of d classes by about
@@ -158,7 +159,7 @@ class Progress:
         """
         get = self._columns.get
         values = []
-        for row in self._distinct(self._known):
+        for row in rows:
             n, d = get(row, "examples"), get(row, "batch_distinct", "targets")
             few = max(1.0, (d - 1) / (2 * math.log(d))) if 1 < d < n else 1.0
             value = get(row, signal, part)

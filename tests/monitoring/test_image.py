@@ -29,7 +29,7 @@ from tests.service.conftest import (
 )
 
 ROOT = Path(__file__).parents[2]
-_PREFIX = "/opt/gradwatch"
+_PREFIX = "/venv"
 
 
 class Stage(NamedTuple):

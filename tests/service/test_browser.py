@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from gradwatch.service.runs import Runs
+from tests.browser import browsing
 from tests.conftest import Demo
 from tests.service.test_health import training
 
@@ -31,31 +31,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     """Returns a headless Chromium that knows no host but this machine."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert chromium, "install chromium"
-    assert driver, "install chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "disable-dev-shm-usage",
-        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        "window-size=1500,1000",
-        f"user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(f"--{flag}")
-    chrome = webdriver.Chrome(options, Service(driver))
-    try:
+    alone = "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    size = "window-size=1500,1000"
+    with browsing(tmp_path, alone, size, logs=True) as chrome:
         yield chrome
-    finally:
-        chrome.quit()
 
 
 def _until(what: Callable[[], object]) -> None:
