@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MISSCALED", "SCALE_FIRST", "Standing"]
+__all__ = ["MISSCALED", "SCALE_FIRST", "Standing", "falls"]
 
 MISSCALED = ("unscaled_input", "unscaled_target", "initialisation")
 """Causes of a run that began `far_off`."""
@@ -122,16 +122,8 @@ class Standing:
         return self.odds > (sure if math.isnan(self.spread) else -sure)
 
     def falling(self) -> bool:
-        """Whether `later` falls: Kendall's test, one-sided at 5 %.
-
-        True if there is too little to say.
-        """
-        n = len(self.later)
-        if n < 4 or not np.isfinite(self.later).all():
-            return True
-        signs = np.sign(self.later[None, :] - self.later[:, None])
-        score = float(signs[np.triu_indices(n)].sum())
-        return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) < -1.64
+        """Whether `later` falls, see `falls`."""
+        return falls(self.later)
 
     def slope(self) -> float:
         """Median fall per step, over all pairs of `later` (Theil and Sen)."""
@@ -141,3 +133,17 @@ class Standing:
         i, j = np.triu_indices(n, 1)
         falls = (self.later[i] - self.later[j]) / (j - i)
         return float(np.median(falls)) / self.spacing
+
+
+def falls(values: NDArray[np.float64]) -> bool:
+    """Kendall's test, one-sided at 5 %; true if there is too little to say.
+
+    Args:
+        values: float `[n]`, in order.
+    """
+    n = len(values)
+    if n < 4 or not np.isfinite(values).all():
+        return True
+    signs = np.sign(values[None, :] - values[:, None])
+    score = float(signs[np.triu_indices(n)].sum())
+    return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) < -1.64

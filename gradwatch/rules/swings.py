@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.progress import Progress
 from gradwatch.rules.replaced import Replaced, Steps
-from gradwatch.rules.standing import Standing
+from gradwatch.rules.standing import Standing, falls
 from gradwatch.rules.windows import Window, Windows
 
 __all__ = ["OscillatingLoss"]
@@ -152,7 +151,7 @@ class OscillatingLoss:
         due = float(np.median(work)) / 4 / at.now
         due *= self._shorter if due > 1 else 1.0
         steps = self._replaced.by(at)
-        if 4 * due >= 1 and not _falls(work):
+        if 4 * due >= 1 and not falls(work):
             share = f"{min(due, 1):.0%}"
             why = (
                 "holds it up: by the size of the gradients, steps to and fro "
@@ -209,13 +208,3 @@ def _reach(optimizer: Mapping[str, Any]) -> tuple[float, float]:
     if optimizer.get("class_name") != "SGD" or not plain or momentum >= 1:
         return 0.0, 0.0
     return 1 / (1 - momentum), (1 - momentum) / (1 + momentum)
-
-
-def _falls(values: NDArray[np.float64]) -> bool:
-    """Kendall's test, one-sided at 5 %; true if there is too little to say."""
-    n = len(values)
-    if n < 4 or not np.isfinite(values).all():
-        return True
-    signs = np.sign(values[None, :] - values[:, None])
-    score = float(signs[np.triu_indices(n)].sum())
-    return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) < -1.64
