@@ -39,7 +39,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot at every fourth step, good after four more, at any cost."""
     monkeypatch.setattr("gradwatch.capture.rollback._LEAST_STEPS", 4)
     monkeypatch.setattr("gradwatch.capture.rollback._BUDGET", np.inf)
-    monkeypatch.setattr("gradwatch.capture.snapshots._PROVEN_STEPS", 4)
+    monkeypatch.setattr("gradwatch.capture.snapshots.QUIET_STEPS", 4)
 
 
 def _watch(path: Path, **options: Any) -> tuple[GradWatch, Recorder]:
