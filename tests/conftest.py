@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis  # noqa: F401  before `_frozen`: its plugins ask for referrers
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -45,6 +48,19 @@ def _autopsies(
     if callback is not None and "autopsy" not in request.keywords:
         defaults = callback.GradWatch.__init__.__kwdefaults__
         monkeypatch.setitem(defaults, "autopsy_seconds", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _frozen() -> Iterator[None]:
+    """What TensorFlow never lets go of is not looked through again and again.
+
+    Graphs with functions inside stay for the life of the process, with or
+    without gradwatch. After a thousand fits a full collection took half a
+    minute, in which no thread runs and every deadline passes.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
