@@ -11,18 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from gradwatch.monitoring.world import INTERVAL, World
+from gradwatch.monitoring.world import INTERVAL, STEPS, World
 from gradwatch.rules import default_rules
 
 __all__ = ["Case", "cases"]
 
 _AT = 300  # seconds before something happens
-_STEPS = (
-    "last_step_timestamp_seconds",
-    "steps_total",
-    "step_duration_seconds_sum",
-    "step_duration_seconds_count",
-)
 _LATE = 1800  # where what was before counts
 
 
@@ -128,17 +122,19 @@ def _nonfinite(world: World) -> None:
 
 
 def _hang(world: World) -> None:
-    world.freeze(_AT, *_STEPS)
+    world.freeze(_AT, *STEPS)
+    world.stall(_AT + 310)  # as the service says, with its next look
 
 
 def _die(world: World) -> None:
-    _hang(world)
+    world.freeze(_AT, *STEPS)
     world.freeze(_AT, "heartbeat_timestamp_seconds")
 
 
 def _never_step(world: World) -> None:
-    for name in _STEPS:
+    for name in STEPS:
         world.set(name, {"rank": "0"}, 0)
+    world.stall(1800)
 
 
 def _slow_down(world: World) -> None:

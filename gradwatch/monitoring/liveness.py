@@ -121,6 +121,9 @@ def _stalled(s: Settings) -> Alert:
     started = greatest(s.series("run_start_timestamp_seconds"))
     running = s.series("run_state", state="running")
     unread = s.series("finding_last_timestamp_seconds", rule="no_readings")
+    # The service knows a checkpoint or an evaluation from a step that hangs;
+    # where a trainer is scraped itself, nobody has said.
+    well = s.series("run_health", health="ok")
     return Alert(
         "GradwatchRunStalled",
         "critical",
@@ -139,7 +142,8 @@ def _stalled(s: Settings) -> Alert:
 )
 and on ({RUN}) {running} == 1
 and on ({RUN}) {_beat(s)} <= {s.number("lost_seconds")}
-unless on ({RUN}) {unread}""",
+unless on ({RUN}) {unread}
+unless on ({RUN}) {well} == 1""",
         "A run lives but makes no step.",
         "Run {{ $labels.run }} lives, but its last step ended "
         "{{ humanizeDuration $value }} ago.",

@@ -11,7 +11,7 @@ from gradwatch.monitoring.alert import Alert
 from gradwatch.monitoring.alerts import KEPT, alerts, texts
 from gradwatch.monitoring.cases import Case, cases
 from gradwatch.monitoring.thresholds import Settings, duration
-from gradwatch.monitoring.world import INTERVAL, LABELS, World, written
+from gradwatch.monitoring.world import INTERVAL, LABELS, STEPS, World, written
 
 __all__ = ["unit_tests"]
 
@@ -28,7 +28,7 @@ def unit_tests() -> dict[str, Any]:
     """Returns the tests, which know the default thresholds."""
     s = Settings()
     known = {alert.name: alert for alert in alerts(s)}
-    tests = [_healthy(known["Watchdog"])]
+    tests = [_healthy(known["Watchdog"]), _checkpoint()]
     for case in cases():
         tests += _tests(s, case, known[case.alert])
     return {
@@ -60,6 +60,15 @@ def _healthy(watchdog: Alert) -> dict[str, Any]:
     }
     test = _test("a healthy run", world, silent)
     return {**test, "alert_rule_test": [told]}
+
+
+def _checkpoint() -> dict[str, Any]:
+    """What takes long between two steps is no stall: the service knows."""
+    world = World(_HOURS)
+    world.freeze(1200, *STEPS)
+    world.end("finished", 3600)
+    silent = dict.fromkeys(map(float, range(0, 5400, 300)), ())
+    return _test("a checkpoint of 40 minutes", world, silent)
 
 
 def _tests(s: Settings, case: Case, alert: Alert) -> Iterator[dict[str, Any]]:

@@ -11,13 +11,21 @@ from collections.abc import Callable, Iterator, Mapping
 
 from gradwatch.families import families
 
-__all__ = ["INTERVAL", "LABELS", "World", "written"]
+__all__ = ["INTERVAL", "LABELS", "STEPS", "World", "written"]
 
 INTERVAL = 30
 """Seconds between two samples, and between two evaluations."""
 
 LABELS = {"job": "gradwatch", "instance": "service:9753", "run": "digits-1"}
 """Of all series that have them."""
+
+STEPS = (
+    "last_step_timestamp_seconds",
+    "steps_total",
+    "step_duration_seconds_sum",
+    "step_duration_seconds_count",
+)
+"""Families that stand still while no step ends."""
 
 Values = list[float | None]
 
@@ -77,6 +85,11 @@ class World:
         for key, values in self.series.items():
             if key.partition("{")[0].removeprefix("gradwatch_") in names:
                 values[first + 1 :] = [values[first]] * len(values[first + 1 :])
+
+    def stall(self, since: float) -> None:
+        """Has the service say that a step hangs."""
+        for health, value in (("ok", 0), ("stalled", 1)):
+            self.set("run_health", {"health": health}, value, since)
 
     def end(self, state: str, at: float) -> None:
         """Ends the run: its last words stay for 15 minutes."""
@@ -182,6 +195,7 @@ _HEALTHY: tuple[tuple[str, float, float, dict[str, str]], ...] = (
     ("run_state", 1, 0, {"state": "running"}),
     ("run_state", 0, 0, {"state": "finished"}),
     ("run_state", 0, 0, {"state": "failed"}),
+    ("run_health", 1, 0, {"health": "ok"}),
     ("run_start_timestamp_seconds", 1, 0, {}),
     ("run_end_timestamp_seconds", 0, 0, {}),
     ("heartbeat_timestamp_seconds", 1, INTERVAL, _RANK),

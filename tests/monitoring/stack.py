@@ -142,7 +142,7 @@ def serving(*logdirs: Path, port: int = 0) -> Iterator[str]:
     command = [sys.executable, "-m", "gradwatch.cli", "serve"]
     folders = [part for path in logdirs for part in ("--logdir", str(path))]
     process = subprocess.Popen(
-        [*command, *folders, "--port", str(port)],
+        [*command, *folders, "--port", str(port), "--stalled-after", "5"],
         stdout=subprocess.PIPE,
         text=True,
     )
