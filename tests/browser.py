@@ -1,16 +1,23 @@
-"""A headless Chromium that is left to itself."""
+"""A headless Chromium that is left to itself, and TensorBoard to look at."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-__all__ = ["browsing"]
+__all__ = ["browsing", "tensorboard"]
+
+_SECONDS = 100.0  # until TensorBoard is up
 
 
 @contextmanager
@@ -49,3 +56,29 @@ def browsing(
         yield chrome
     finally:
         chrome.quit()
+
+
+@contextmanager
+def tensorboard(logdir: Path) -> Iterator[str]:
+    """Runs the real one; yields its address."""
+    command = [sys.executable, "-m", "tensorboard.main", "--port", "0"]
+    command += ["--host", "127.0.0.1", "--logdir", str(logdir)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        address: Queue[str] = Queue()
+
+        def drain(lines: Iterator[str]) -> None:
+            for line in lines:
+                for found in re.findall(r"http://127[^ ]+", line):
+                    address.put(found)
+
+        thread = threading.Thread(target=drain, args=(process.stderr,))
+        thread.start()
+        try:
+            yield address.get(timeout=_SECONDS)
+        finally:
+            process.terminate()
+            process.wait(30)
+            thread.join(30)

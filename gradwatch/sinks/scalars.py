@@ -18,10 +18,19 @@ from gradwatch.records import Block, Schema
 from gradwatch.signals import Slot, tag
 from gradwatch.sinks.thinning import Pace
 
-__all__ = ["RATE", "Scalars", "add_scalar", "scalar_groups"]
+__all__ = [
+    "RATE",
+    "UPDATE_RATIO",
+    "Scalars",
+    "add_scalar",
+    "scalar_groups",
+]
 
 RATE = 200
 """Scalar values a second, in total, of the rows' own times."""
+
+UPDATE_RATIO = "variable_update_ratio"
+"""Tag of `variable_update_norm` over `variable_weight_norm`, X-ray rows only."""
 
 
 class Scalars:
@@ -33,13 +42,21 @@ class Scalars:
         slots: column -> slot.
         xray: whether they are measured on X-ray rows only.
         rate: values a second.
+        ratios: tag -> columns of dividend and divisor; shown where the latter
+            is not 0.
     """
 
     def __init__(
-        self, slots: dict[int, Slot], *, xray: bool, rate: float
+        self,
+        slots: dict[int, Slot],
+        *,
+        xray: bool,
+        rate: float,
+        ratios: dict[str, tuple[int, int]],
     ) -> None:
         self._columns = list(slots)
         self._tags = [tag(slot) for slot in slots.values()]
+        self._ratios = ratios
         self._xray = xray
         self._pace = Pace(rate)
 
@@ -59,7 +76,7 @@ class Scalars:
             thin: by what the rate is divided.
         """
         measured = np.flatnonzero(block.xray if self._xray else due | forced)
-        cost = len(self._tags) * thin
+        cost = (len(self._tags) + len(self._ratios)) * thin
         times = block.times[measured]
         chosen = self._pace.choose(times, forced[measured], cost)
         for row in measured[chosen]:
@@ -68,6 +85,10 @@ class Scalars:
             values = block.values[row, self._columns].tolist()
             for name, value in zip(self._tags, values, strict=True):
                 add_scalar(event, name, value)
+            for name, (dividend, divisor) in self._ratios.items():
+                if below := float(block.values[row, divisor]):
+                    above = float(block.values[row, dividend])
+                    add_scalar(event, name, above / below)
             yield event
 
 
@@ -80,9 +101,25 @@ def scalar_groups(schema: Schema) -> list[Scalars]:
         key = "xray" if rare[column] else part
         groups.setdefault(key, {})[column] = slot
     return [
-        Scalars(slots, xray=key == "xray", rate=RATE / len(groups))
+        Scalars(
+            slots,
+            xray=key == "xray",
+            rate=RATE / len(groups),
+            ratios=_update_ratios(schema) if key == "xray" else {},
+        )
         for key, slots in groups.items()
     ]
+
+
+def _update_ratios(schema: Schema) -> dict[str, tuple[int, int]]:
+    """How far a step moves each variable, as a share of its own size."""
+    updates = schema.columns("variable_update_norm")
+    weights = schema.columns("variable_weight_norm")
+    return {
+        f"{UPDATE_RATIO}/{variable}": (column, weights[variable])
+        for variable, column in updates.items()
+        if variable in weights
+    }
 
 
 def add_scalar(event: event_pb2.Event, name: str, value: float) -> None:

@@ -2,11 +2,12 @@
 
 What it writes into `events.out.tfevents.*` of the run directory:
 
-- plain scalars (`scalars.py`), at most `RATE` values a second by the rows' own
-  times. Slots of the run (`loss`), of its parts and X-ray slots have an equal
-  share of that each. The first row is shown, and the row at a finding's first
-  step unless later rows are shown already: steps of a tag only ascend, because
-  TensorBoard drops data when they go back;
+- plain scalars (`scalars.py`), among them each variable's ratio of update to
+  weight, at most `RATE` values a second by the rows' own times. Slots of the
+  run (`loss`), of its parts and X-ray slots have an equal share of that each.
+  The first row is shown, and the row at a finding's first step unless later
+  rows are shown already: steps of a tag only ascend, because TensorBoard drops
+  data when they go back;
 - histograms of X-ray rows (`histograms.py`);
 - findings and autopsies as text, a layout for the custom scalars page;
 - packed readings (`readings.py`): every row of the cadence as far as half of
@@ -46,7 +47,12 @@ from gradwatch.sinks import readings
 from gradwatch.sinks.event_file import EventFile
 from gradwatch.sinks.findings import Texts
 from gradwatch.sinks.histograms import Histograms
-from gradwatch.sinks.scalars import Scalars, add_scalar, scalar_groups
+from gradwatch.sinks.scalars import (
+    UPDATE_RATIO,
+    Scalars,
+    add_scalar,
+    scalar_groups,
+)
 from gradwatch.sinks.thinning import FINDINGS, Recorder, stride
 from gradwatch.strict_json import dumps
 
@@ -56,11 +62,25 @@ _SMALLEST_BUDGET = 2**20
 _HISTOGRAMS = 4  # they may take one part in four of what recording may use
 
 _CHARTS = {
-    "Loss": [r"loss$", r"loss_component/.*"],
-    "Gradient norm, global": [r"gradient_norm$", r"applied_gradient_norm$"],
-    "Gradient norm of each variable": [r"variable_gradient_norm/.*"],
-    "Epochs": [r"metric/.*", r"validation_metric/.*", r"validation_loss$"],
+    "Does it learn?": {
+        "Loss": [r"loss$", r"validation_loss$"],
+        "Components of the loss": [r"loss_component/.*"],
+        "Metrics": [r"metric/.*", r"validation_metric/.*"],
+        "Learning rate": [r"learning_rate$", r"optimizer_learning_rate/.*"],
+    },
+    "Do gradients arrive?": {
+        "Gradient norm, global": [r"gradient_norm$", r"applied_gradient_norm$"],
+        "Gradient norm of each variable": [r"variable_gradient_norm/.*"],
+    },
+    "Do weights move, do units live?": {
+        "Update to weight ratio of each variable": [rf"{UPDATE_RATIO}/.*"],
+        "Share of silent units of each layer": [r"layer_silent_ratio/.*"],
+    },
+    "Is it fast?": {
+        "Seconds a step, and waiting for data": [r"step_time$", r"data_wait$"],
+    },
 }
+"""Category -> chart -> what its tags match, from their beginning."""
 
 
 class TensorBoardSink:
@@ -253,7 +273,8 @@ def _add(event: event_pb2.Event, name: str, plugin: str, data: bytes) -> None:
 
 def _layout() -> bytes:
     layout = layout_pb2.Layout()
-    category = layout.category.add(title="gradwatch")
-    for title, tags in _CHARTS.items():
-        category.chart.add(title=title).multiline.tag.extend(tags)
+    for question, found in _CHARTS.items():
+        category = layout.category.add(title=question)
+        for title, tags in found.items():
+            category.chart.add(title=title).multiline.tag.extend(tags)
     return bytes(layout.SerializeToString())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow as stub
 from tensorboard.plugins.custom_scalar import layout_pb2
 
+from gradwatch.catalogue import CATALOGUE
 from gradwatch.records import Beat, Block, Epoch, Finding, Run, Schema
 from gradwatch.signals import Slot, tag
 from gradwatch.sinks.readings import read_blocks
-from gradwatch.sinks.scalars import RATE
+from gradwatch.sinks.scalars import RATE, UPDATE_RATIO
 from gradwatch.sinks.tensorboard import TensorBoardSink
 
 RUN = Run("run", "run", 1000.0, "host", {}, {})
@@ -256,18 +258,44 @@ def test_findings_are_texts(tmp_path: Path) -> None:
 
 
 def test_the_layout_groups_what_belongs_together(tmp_path: Path) -> None:
-    """The custom scalars page has losses, norms and epochs."""
+    """The custom scalars page asks questions, and has charts that answer."""
     sink = TensorBoardSink(tmp_path)
     sink.open(RUN, SCHEMA)
     sink.close()
     ((_, plugin, data),) = tensors(tmp_path, "custom_scalars__config__")
     assert plugin == "custom_scalars"
-    (category,) = layout_pb2.Layout.FromString(data).category
-    charts = {c.title: list(c.multiline.tag) for c in category.chart}
-    assert (
-        r"variable_gradient_norm/.*" in charts["Gradient norm of each variable"]
+    layout = layout_pb2.Layout.FromString(data)
+    charts = {
+        c.title: list(c.multiline.tag)
+        for category in layout.category
+        for c in category.chart
+    }
+    norms = charts["Gradient norm of each variable"]
+    assert norms == [r"variable_gradient_norm/.*"]
+    known = {*(signal.name for signal in CATALOGUE), UPDATE_RATIO}
+    asked = [tag for tags in charts.values() for tag in tags]
+    assert {re.split(r"\$|/", tag)[0] for tag in asked} <= known
+    assert len(asked) == len(set(asked))
+
+
+def test_updates_are_shown_as_a_share_of_the_weights(tmp_path: Path) -> None:
+    """On X-ray rows, where the weights are not 0."""
+    names = ("variable_update_norm", "variable_weight_norm")
+    slots = tuple(Slot(n, v) for v in ("a", "b") for n in names)
+    values = [[0.5, 4.0, 1.0, 0.0], [1.0, 2.0, 1.0, 8.0]]
+    rows = Block(
+        np.arange(2),
+        np.arange(2.0) + 1.7e9,
+        np.asarray(values, np.float32),
+        np.asarray([True, False]),
     )
-    assert len(charts) == 4
+    sink = TensorBoardSink(tmp_path)
+    sink.open(RUN, Schema(slots))
+    sink.write(rows)
+    sink.close()
+    shown = scalars(tmp_path)
+    assert shown.pop(f"{UPDATE_RATIO}/a") == [(0, 1.7e9, 0.125)]
+    assert not [name for name in shown if name.startswith(UPDATE_RATIO)]
 
 
 def test_a_second_fit_goes_on_in_the_same_file(tmp_path: Path) -> None:
