@@ -112,13 +112,8 @@ def _lost(s: Settings) -> Alert:
 
 
 def _stalled(s: Settings) -> Alert:
-    last = greatest(s.series("last_step_timestamp_seconds"))
-    total = s.series("step_duration_seconds_sum")
-    count = s.series("step_duration_seconds_count")
-    mean = greatest(f"{total} / ({count} > 0)")
-    none = f"0 * {greatest(s.series('steps_total'))}"
-    steps, least = s.number("stalled_run_steps"), "stalled_run_seconds"
     started = greatest(s.series("run_start_timestamp_seconds"))
+    last = greatest(s.series("last_step_timestamp_seconds"))
     running = s.series("run_state", state="running")
     unread = s.series("finding_last_timestamp_seconds", rule="no_readings")
     # The service knows a checkpoint or an evaluation from a step that hangs;
@@ -130,11 +125,7 @@ def _stalled(s: Settings) -> Alert:
         f"""\
 (
   time() - ({last} > 0)
-    > clamp_min(
-        {steps} * {mean}
-          or {none},
-        {s.number(least)}
-      )
+    > {_patience(s)}
   or
   time() - {started}
     > {s.number("first_step_seconds")}
@@ -153,6 +144,20 @@ unless on ({RUN}) {well} == 1""",
         "checkpoint.",
         wait=s.scaled(120),
     )
+
+
+def _patience(s: Settings) -> str:
+    """Returns the seconds that a step may take."""
+    total = s.series("step_duration_seconds_sum")
+    count = s.series("step_duration_seconds_count")
+    mean = greatest(f"{total} / ({count} > 0)")
+    none = f"0 * {greatest(s.series('steps_total'))}"
+    return f"""\
+clamp_min(
+        {s.number("stalled_run_steps")} * {mean}
+          or {none},
+        {s.number("stalled_run_seconds")}
+      )"""
 
 
 def _slow(s: Settings) -> Alert:

@@ -30,7 +30,7 @@ RATE = 200
 """Scalar values a second, in total, of the rows' own times."""
 
 UPDATE_RATIO = "variable_update_ratio"
-"""Tag of `variable_update_norm` over `variable_weight_norm`, X-ray rows only."""
+"""Tag of `variable_update_norm` over `variable_weight_norm`, of X-ray rows."""
 
 
 class Scalars:
