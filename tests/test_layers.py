@@ -10,7 +10,7 @@ import gradwatch
 ROOT = Path(gradwatch.__file__).parent
 
 LAYERS = (
-    ("catalogue",),
+    ("catalogue", "terminal"),
     ("signals", "facts", "policy", "reports"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
@@ -35,7 +35,7 @@ LAYERS = (
     ("preflight",),
     ("service", "testing", "monitoring"),
     ("demo", "listing", "onlooker"),
-    ("drill",),
+    ("drill", "views"),
     ("cli",),
 )
 """From the bottom up; a module may import those of its own part and below."""
