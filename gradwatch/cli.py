@@ -19,7 +19,7 @@ from rich.console import Console
 from gradwatch.drill import drill
 from gradwatch.monitoring.command import app as monitoring
 from gradwatch.terminal import failed
-from gradwatch.views import status
+from gradwatch.views import register as look_at_runs
 
 if TYPE_CHECKING:
     from gradwatch.interfaces import Rule
@@ -96,6 +96,7 @@ def _root(
 
 
 app.command()(drill)
+look_at_runs(app)
 
 
 @app.command()
@@ -156,9 +157,6 @@ def serve(
         run(logdir, host, port, options, auth_file, files, typer.echo)
     except GradWatchError as error:
         raise failed(str(error)) from None
-
-
-app.command()(status)
 
 
 @app.command()

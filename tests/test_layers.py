@@ -14,7 +14,7 @@ LAYERS = (
     ("signals", "facts", "policy", "reports"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
-    ("components", "provenance", "sheets"),
+    ("components", "provenance", "sheets", "wording"),
     (
         "arguments",
         "epochs",
@@ -34,7 +34,7 @@ LAYERS = (
     ("callback",),
     ("preflight",),
     ("service", "testing", "monitoring"),
-    ("demo", "listing", "onlooker"),
+    ("demo", "listing", "onlooker", "tail"),
     ("drill", "views"),
     ("cli",),
 )
