@@ -10,7 +10,6 @@ import logging
 import os
 import pkgutil
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +18,13 @@ from rich.console import Console
 
 from gradwatch.drill import drill
 from gradwatch.monitoring.command import app as monitoring
+from gradwatch.terminal import failed
+from gradwatch.views import register as look_at_runs
 
 if TYPE_CHECKING:
     from gradwatch.interfaces import Rule
 
-__all__ = ["app", "autopsy", "demo", "judge", "main", "serve", "status"]
+__all__ = ["app", "autopsy", "demo", "judge", "main", "serve"]
 
 _Logdirs = Annotated[
     list[Path],
@@ -95,6 +96,7 @@ def _root(
 
 
 app.command()(drill)
+look_at_runs(app)
 
 
 @app.command()
@@ -115,12 +117,12 @@ def demo(
 
         run(logdir, console)
     except ModuleNotFoundError as error:
-        raise _failed(
+        raise failed(
             f"`gradwatch demo` needs {error.name}, which is not installed. "
             "Install it with: pip install 'gradwatch[tensorflow,demo]'"
         ) from None
     except GradWatchError as error:
-        raise _failed(str(error)) from None
+        raise failed(str(error)) from None
 
 
 @app.command()
@@ -154,42 +156,7 @@ def serve(
     try:
         run(logdir, host, port, options, auth_file, files, typer.echo)
     except GradWatchError as error:
-        raise _failed(str(error)) from None
-
-
-@app.command()
-def status(
-    logdir: _Logdirs = [Path("runs")],  # noqa: B006
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of a table.")
-    ] = False,
-) -> None:
-    """List the runs: state, progress, loss, findings, last sign of life."""
-    from gradwatch.listing import table
-    from gradwatch.service.rows import rows as told
-    from gradwatch.service.runs import Runs
-    from gradwatch.strict_json import dumps
-
-    for folder in logdir:
-        if not folder.is_dir():
-            raise _failed(
-                f"`--logdir`: Expected an existing folder. Received: {folder}."
-            )
-    runs = Runs(logdir)
-    rows = told(runs.look(), time.time())
-    for reason, count in runs.errors().items():
-        if count:
-            typer.echo(f"Not read ({reason}): {count}", err=True)
-    if not rows:
-        folders = ", ".join(map(str, logdir))
-        raise _failed(f"There is no run directory in {folders}.")
-    if as_json:
-        typer.echo(dumps(rows))
-    else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 200  # a pipe has no width: one line for each run
-        console.print(table(rows))
+        raise failed(str(error)) from None
 
 
 @app.command()
@@ -214,7 +181,7 @@ def judge(
     try:
         findings = replay(run_dir, _rules(rules))
     except GradWatchError as error:
-        raise _failed(str(error)) from None
+        raise failed(str(error)) from None
     for finding in findings:
         said = f"{finding.severity}: {finding.rule}: {finding.message}"
         typer.echo(dumps(finding) if as_json else f"{said} {finding.advice}")
@@ -258,7 +225,7 @@ def autopsy(
             headlines.append(found.brief())
         add_autopsies(run_dir, headlines)
     except (GradWatchError, OSError) as error:
-        raise _failed(str(error)) from None
+        raise failed(str(error)) from None
 
 
 def _rules(name: str) -> list[Rule]:
@@ -267,7 +234,7 @@ def _rules(name: str) -> list[Rule]:
     try:
         return list(found() if callable(found) else found)
     except TypeError as error:
-        raise _failed(f"`--rules {name}`: {error}.") from None
+        raise failed(f"`--rules {name}`: {error}.") from None
 
 
 def _resolved(option: str, name: str) -> Any:
@@ -276,12 +243,7 @@ def _resolved(option: str, name: str) -> Any:
     try:
         return pkgutil.resolve_name(name)
     except (ValueError, ImportError, AttributeError) as error:
-        raise _failed(f"`{option} {name}`: {error}.") from None
-
-
-def _failed(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
-    return typer.Exit(1)
+        raise failed(f"`{option} {name}`: {error}.") from None
 
 
 def _missing(error: ModuleNotFoundError) -> Exception:
@@ -289,7 +251,7 @@ def _missing(error: ModuleNotFoundError) -> Exception:
     needed = ("starlette", "uvicorn", "jinja2")
     if (error.name or "").partition(".")[0] not in needed:
         return error
-    return _failed(
+    return failed(
         f"`gradwatch serve` needs {error.name}, which is not installed. "
         "Install it with: pip install 'gradwatch[serve]'"
     )

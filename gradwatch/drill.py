@@ -14,6 +14,7 @@ from rich.table import Table
 from gradwatch.onlooker import Seen, look_on
 from gradwatch.service.health import STALLED_AFTER
 from gradwatch.strict_json import dumps
+from gradwatch.terminal import failed, wide_console
 from gradwatch.testing.drills import DRILLS, Drill
 
 __all__ = ["drill"]
@@ -81,12 +82,10 @@ def _check_packages() -> None:
     """Ends the command if the training would find a package missing."""
     for package in ("tensorflow", "keras", "sklearn"):
         if find_spec(package) is None:
-            typer.echo(
+            raise failed(
                 f"`gradwatch drill` needs {package}, which is not installed. "
-                "Install it with: pip install 'gradwatch[tensorflow,demo]'",
-                err=True,
+                "Install it with: pip install 'gradwatch[tensorflow,demo]'"
             )
-            raise typer.Exit(1)
 
 
 def _show(seen: Seen, lines: Iterator[str], as_json: bool) -> None:
@@ -115,10 +114,7 @@ def _show_list(as_json: bool) -> None:
         table.add_column(name, overflow="fold")
     for each in DRILLS.values():
         table.add_row(each.name, each.meaning, _expected(each), each.alert)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no width: one line for each
-    console.print(table)
+    wide_console().print(table)
 
 
 def _plain(each: Drill) -> dict[str, object]:

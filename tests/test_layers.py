@@ -10,11 +10,11 @@ import gradwatch
 ROOT = Path(gradwatch.__file__).parent
 
 LAYERS = (
-    ("catalogue",),
+    ("catalogue", "terminal"),
     ("signals", "facts", "policy", "reports"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
-    ("components", "provenance", "sheets"),
+    ("components", "provenance", "sheets", "wording"),
     (
         "arguments",
         "epochs",
@@ -34,8 +34,8 @@ LAYERS = (
     ("callback",),
     ("preflight",),
     ("service", "testing", "monitoring"),
-    ("demo", "listing", "onlooker"),
-    ("drill",),
+    ("demo", "listing", "onlooker", "tail"),
+    ("drill", "views"),
     ("cli",),
 )
 """From the bottom up; a module may import those of its own part and below."""

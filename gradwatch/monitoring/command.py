@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from gradwatch.monitoring.thresholds import Settings, parse
+from gradwatch.terminal import failed
 
 __all__ = ["app", "build"]
 
@@ -71,19 +72,19 @@ def build(
 
         values = parse(threshold)
     except ModuleNotFoundError as error:
-        raise _failed(
+        raise failed(
             f"`gradwatch monitoring` needs {error.name}, which is not "
             "installed. Install it with: pip install 'gradwatch[monitoring]'"
         ) from None
     except ValueError as error:
-        raise _failed(f"`--threshold`: {error}") from None
+        raise failed(f"`--threshold`: {error}") from None
     settings = Settings(
         values, time_scale, job, runbook, grafana, webhook, watchdog
     )
     found = files(settings)
     if check:
         if changed := differing(out, found):
-            raise _failed(
+            raise failed(
                 f"Not current below {out}: {', '.join(changed)}. Write them "
                 "with: gradwatch monitoring build"
             )
@@ -91,10 +92,5 @@ def build(
     try:
         write(out, found)
     except OSError as error:
-        raise _failed(f"`--out {out}`: {error.strerror}.") from None
+        raise failed(f"`--out {out}`: {error.strerror}.") from None
     typer.echo(f"Written below {out}: {', '.join(found)}")
-
-
-def _failed(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
-    return typer.Exit(1)
