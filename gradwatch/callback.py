@@ -14,18 +14,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
+from gradwatch import arguments
+from gradwatch.errors import GradWatchError, not_installed
+
 try:
     import keras
     import tensorflow  # noqa: F401  (missing, it is to be named here)
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"`GradWatch` needs {error.name}, which is not installed. Install "
-        "Keras and TensorFlow, for example with: "
-        "pip install 'gradwatch[tensorflow]'",
-        name=error.name,
-    ) from error
+    said = not_installed("`GradWatch`", str(error.name), "tensorflow")
+    raise ModuleNotFoundError(said, name=error.name) from error
 
-from gradwatch import arguments
 from gradwatch.capture import Schedule, Tap, refuse_unsupported
 from gradwatch.epochs import epoch_record
 from gradwatch.harmless import harmless
@@ -34,6 +32,7 @@ from gradwatch.incidents import Incidents
 from gradwatch.interfaces import Rule, Sink
 from gradwatch.policy import OnNonfinite
 from gradwatch.records import Finding, Run
+from gradwatch.report import Report
 from gradwatch.resume import find_predecessor
 from gradwatch.rules import default_rules
 from gradwatch.sinks.disk import disk_sinks
@@ -168,6 +167,12 @@ class GradWatch(keras.callbacks.Callback):
             return "No run yet: pass this callback to `fit`."
         return summary(self.state, self.findings, self._watch.path)
 
+    def report(self) -> Report:
+        """Returns the run so far as a report, which a notebook shows."""
+        if self._watch is None:
+            raise GradWatchError("No run yet: pass this callback to `fit`.")
+        return Report(self._watch.path)
+
     @contextlib.contextmanager
     def watching(self, model: Any) -> Iterator[Self]:
         """Watches a training loop of your own: `with watch.watching(model)`.
@@ -218,7 +223,9 @@ class GradWatch(keras.callbacks.Callback):
     @harmless
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Keras: a fit begins. Installs the watched step."""
-        self._clear_tap()
+        found = self.model.train_function
+        if isinstance(found, Tap):  # left by a dead fit, or a second watcher's
+            found.clear(self._set)
         refuse_unsupported(self.model, self._policy)
         self._begin(self.model)
 
@@ -264,12 +271,6 @@ class GradWatch(keras.callbacks.Callback):
         """Keras: the fit is over. Puts the model as it was."""
         if self._watch is not None:
             self._watch.finished()
-
-    def _clear_tap(self) -> None:
-        """Heals what a dead fit left in the model; refuses two watchers."""
-        found = self.model.train_function
-        if isinstance(found, Tap):
-            found.clear(self._set)
 
     def _begin(self, model: Any) -> Watch:
         watch = self._watch or self._new_watch(model)

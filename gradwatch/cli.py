@@ -17,7 +17,9 @@ import typer
 from rich.console import Console
 
 from gradwatch.drill import drill
+from gradwatch.errors import not_installed
 from gradwatch.monitoring.command import app as monitoring
+from gradwatch.report.command import register as report_runs
 from gradwatch.terminal import failed
 from gradwatch.views import register as look_at_runs
 
@@ -97,6 +99,7 @@ def _root(
 
 app.command()(drill)
 look_at_runs(app)
+report_runs(app)
 
 
 @app.command()
@@ -117,10 +120,9 @@ def demo(
 
         run(logdir, console)
     except ModuleNotFoundError as error:
-        raise failed(
-            f"`gradwatch demo` needs {error.name}, which is not installed. "
-            "Install it with: pip install 'gradwatch[tensorflow,demo]'"
-        ) from None
+        what, extra = "`gradwatch demo`", "tensorflow,demo"
+        said = not_installed(what, str(error.name), extra)
+        raise failed(said) from None
     except GradWatchError as error:
         raise failed(str(error)) from None
 
@@ -251,10 +253,8 @@ def _missing(error: ModuleNotFoundError) -> Exception:
     needed = ("starlette", "uvicorn", "jinja2")
     if (error.name or "").partition(".")[0] not in needed:
         return error
-    return failed(
-        f"`gradwatch serve` needs {error.name}, which is not installed. "
-        "Install it with: pip install 'gradwatch[serve]'"
-    )
+    said = not_installed("`gradwatch serve`", str(error.name), "serve")
+    return failed(said)
 
 
 if __name__ == "__main__":

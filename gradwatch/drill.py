@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gradwatch.errors import not_installed
+from gradwatch.health import STALLED_AFTER
 from gradwatch.onlooker import Seen, look_on
-from gradwatch.service.health import STALLED_AFTER
 from gradwatch.strict_json import dumps
 from gradwatch.terminal import failed, wide_console
 from gradwatch.testing.drills import DRILLS, Drill
@@ -82,10 +83,8 @@ def _check_packages() -> None:
     """Ends the command if the training would find a package missing."""
     for package in ("tensorflow", "keras", "sklearn"):
         if find_spec(package) is None:
-            raise failed(
-                f"`gradwatch drill` needs {package}, which is not installed. "
-                "Install it with: pip install 'gradwatch[tensorflow,demo]'"
-            )
+            what, extra = "`gradwatch drill`", "tensorflow,demo"
+            raise failed(not_installed(what, package, extra))
 
 
 def _show(seen: Seen, lines: Iterator[str], as_json: bool) -> None:

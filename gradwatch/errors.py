@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradwatch.records import Finding
 
-__all__ = ["GradWatchError", "NonFiniteError", "UnsupportedError", "expected"]
+__all__ = [
+    "GradWatchError",
+    "NonFiniteError",
+    "UnsupportedError",
+    "expected",
+    "not_installed",
+]
 
 
 class GradWatchError(Exception):
@@ -56,3 +62,17 @@ def expected(argument: str, what: str, received: object, do: str) -> str:
         do: what the user can do about it, a full sentence.
     """
     return f"`{argument}`: Expected {what}. Received: {received!r}. {do}"
+
+
+def not_installed(what: str, package: str, extra: str) -> str:
+    """Returns the message of a package that is missing.
+
+    Args:
+        what: what needs it, as a sentence begins.
+        package: name of the package.
+        extra: gradwatch's extra that installs it, several with commas.
+    """
+    return (
+        f"{what} needs {package}, which is not installed. "
+        f"Install it with: pip install 'gradwatch[{extra}]'"
+    )

@@ -16,9 +16,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gradwatch.drawing.words import age, utc
 from gradwatch.service.rows import rows
 from gradwatch.service.runs import Runs
-from gradwatch.service.words import age, utc
 from gradwatch.strict_json import dumps
 
 __all__ = ["Look", "show", "table", "watched"]

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from gradwatch.health import STALLED_AFTER, health
 from gradwatch.records import Finding
 from gradwatch.runstate import ENDED, Snapshot
-from gradwatch.service.health import STALLED_AFTER, health
 from gradwatch.service.runs import STATE, read_snapshot
 from gradwatch.sinks.findings import read_findings
 from gradwatch.testing.drills import Drill

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gradwatch import GradWatch
 from gradwatch.sinks.readings import read_blocks
-from tests.bench import arms, overhead, service
+from tests.bench import arms, overhead, report, service
 from tests.bench.figures import Estimate, estimate, table
 from tests.bench.process import alone
 from tests.bench.workloads import WORKLOADS, compiled, tiny
@@ -158,3 +158,14 @@ def test_service_is_measured() -> None:
     told = service.report([{**found, "kept": [1e6], "series": 20_001}])
     assert "2 x 3 kept: 1e+06, not 250.0" in told.misses
     assert "2 x 3: 20001 series" in told.misses
+
+
+def test_report_is_measured() -> None:
+    """Both formats are written of a run that the sinks have written."""
+    found = report.measure_all(steps=1000, variables=4)
+    assert report.report(found).misses == []
+    assert 0 < found["report.md"]["megabytes"] < 0.1
+    assert 0.05 < found["report.html"]["megabytes"] < 1
+    slow = {**found["report.html"], "seconds": 21.0}
+    told = report.report({**found, "report.html": slow})
+    assert told.misses == ["report.html: 21 seconds, not 20"]

@@ -11,7 +11,7 @@ ROOT = Path(gradwatch.__file__).parent
 
 LAYERS = (
     ("catalogue", "terminal"),
-    ("signals", "facts", "policy", "reports"),
+    ("signals", "facts", "policy", "reports", "drawing"),
     ("records",),
     ("errors", "interfaces", "strict_json", "series", "tally", "families"),
     ("components", "provenance", "sheets", "wording"),
@@ -25,10 +25,11 @@ LAYERS = (
         "summary",
         "exposition",
     ),
+    ("health", "shape"),
     ("rules", "capture", "sinks", "exports", "outlet"),
     ("metrics",),
     ("pump", "replay", "blackbox", "serving"),
-    ("autopsy",),
+    ("autopsy", "report"),
     ("incidents",),
     ("watch",),
     ("callback",),
@@ -43,6 +44,8 @@ LAYERS = (
 FORBIDDEN = {
     "rules": {"keras", "tensorflow", "tensorboard", "prometheus_client"},
     "service": {"keras", "tensorflow", "tensorboard"},
+    "report": {"keras", "tensorflow", "tensorboard", "matplotlib"},
+    "drawing": {"keras", "tensorflow", "tensorboard", "jinja2"},
     "monitoring": {"keras", "tensorflow", "tensorboard"},
     "provenance": {"tensorboard", "prometheus_client", "typer", "rich"},
     "capture": {"tensorboard", "prometheus_client", "typer", "rich"},

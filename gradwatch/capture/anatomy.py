@@ -90,10 +90,21 @@ def anatomy(
             "jit_compile": bool(model.jit_compile),
             "run_eagerly": bool(model.run_eagerly),
             "steps_per_execution": model.steps_per_execution,
+            "devices": _devices(),
         },
         resumed_from=resumed_from,
         cuts=tuple(cuts),
     )
+
+
+def _devices() -> list[str]:
+    """Names what TensorFlow computes on: `CPU`, or each GPU as its maker does.
+
+    Read in TensorFlow 2.21: `python/framework/config.py`.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    details = map(tf.config.experimental.get_device_details, gpus)
+    return [d.get("device_name", "GPU") for d in details] or ["CPU"]
 
 
 def _scale(variable: Any) -> float:

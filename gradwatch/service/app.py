@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from gradwatch.drawing import STYLE
 from gradwatch.service.api import Api
 from gradwatch.service.options import Options
 from gradwatch.service.pages import STATIC, Pages
@@ -57,7 +58,7 @@ def create_app(runs: Runs, options: Options | None = None) -> Starlette:
             Route("/api/runs/{run}", api.run),
             Route("/", pages.fleet),
             Route("/runs/{run}", pages.run),
-            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/static", _static()),
         ],
         middleware=[
             Middleware(Guard, options.credentials, options.local),
@@ -67,6 +68,14 @@ def create_app(runs: Runs, options: Options | None = None) -> Starlette:
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _static() -> StaticFiles:
+    """The service's own style and script, and the style of charts."""
+    shared: list[str | tuple[str, str]] = [
+        ("gradwatch.drawing", STYLE.parent.name)
+    ]
+    return StaticFiles(directory=STATIC, packages=shared)
 
 
 def _probes(scanner: Scanner) -> list[Route]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradwatch.health import STALLED_AFTER
 from gradwatch.metrics import MAX_SERIES
-from gradwatch.service.health import STALLED_AFTER
 from gradwatch.service.runs import RETENTION
 from gradwatch.service.security import Credentials
 

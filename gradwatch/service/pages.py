@@ -18,13 +18,15 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from gradwatch.drawing import TEMPLATES
+from gradwatch.drawing.charts import Chart, chart
+from gradwatch.drawing.strips import Strip, strips
+from gradwatch.drawing.words import age, count, duration, number, utc
 from gradwatch.runstate import ENDED
-from gradwatch.service.charts import Chart, Strip, chart, strips
 from gradwatch.service.options import Options
 from gradwatch.service.rows import chief, details, row
 from gradwatch.service.runs import Runs, Seen
 from gradwatch.service.scanner import Scanner, Stuck, View
-from gradwatch.service.words import age, count, duration, number, utc
 
 __all__ = ["STATIC", "Pages"]
 
@@ -76,7 +78,7 @@ class Pages:
         self._scanner = scanner
         self._options = options
         self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            loader=jinja2.FileSystemLoader([_TEMPLATES, TEMPLATES]),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,

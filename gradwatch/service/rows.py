@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from gradwatch.exports import CHIEF
+from gradwatch.health import STALLED_AFTER, health
 from gradwatch.records import Severity
 from gradwatch.runstate import ENDED, Snapshot
-from gradwatch.service.health import STALLED_AFTER, health
 from gradwatch.service.runs import Seen
 from gradwatch.sheets import clean
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from gradwatch.exports import CHIEF
 from gradwatch.runstate import ENDED, Snapshot
-from gradwatch.service.shape import decode
+from gradwatch.shape import decode
 
 __all__ = [
     "MAX_BYTES",

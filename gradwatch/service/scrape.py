@@ -13,9 +13,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from gradwatch.exports import CHIEF
 from gradwatch.exposition import Page
+from gradwatch.health import health
 from gradwatch.metrics import RunCollector
 from gradwatch.runstate import Snapshot
-from gradwatch.service.health import health
 from gradwatch.service.options import Options
 from gradwatch.service.runs import Runs, Seen
 from gradwatch.service.scanner import Scanner, Stuck, View

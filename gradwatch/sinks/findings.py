@@ -23,7 +23,15 @@ from gradwatch.records import (
 )
 from gradwatch.strict_json import dumps
 
-__all__ = ["FILE", "FindingsSink", "Texts", "markdown", "read_findings"]
+__all__ = [
+    "FILE",
+    "FindingsSink",
+    "Texts",
+    "cell",
+    "markdown",
+    "plain",
+    "read_findings",
+]
 
 FILE = "findings.jsonl"
 """Its name in the run directory."""
@@ -132,13 +140,13 @@ def markdown(finding: Finding) -> str:
 
     Nothing in the finding is read as Markdown or HTML.
     """
-    where = f" · {_escape(finding.subject)}" if finding.subject else ""
+    where = f" · {plain(finding.subject)}" if finding.subject else ""
     steps = f"steps {finding.first_step} to {finding.last_step}"
     lines = [
-        f"**{finding.severity}** · {_escape(finding.rule)}{where} · {steps}",
-        _escape(finding.message[:_TEXT]),
-        _escape(finding.advice[:_TEXT]),
-        "\n".join(f"- {_escape(cause[:_TEXT])}" for cause in finding.causes),
+        f"**{finding.severity}** · {plain(finding.rule)}{where} · {steps}",
+        plain(finding.message[:_TEXT]),
+        plain(finding.advice[:_TEXT]),
+        "\n".join(f"- {plain(cause[:_TEXT])}" for cause in finding.causes),
         _table(finding),
     ]
     return "\n\n".join(line for line in lines if line)
@@ -146,20 +154,21 @@ def markdown(finding: Finding) -> str:
 
 def _table(finding: Finding) -> str:
     rows = [
-        f"| {_escape(str(name)[:_CELL])} | {_escape(_cell(value))} |"
+        f"| {plain(str(name)[:_CELL])} | {plain(cell(value))} |"
         for name, value in finding.evidence.items()
     ]
     head = ["| evidence | value |", "|---|---|"]
     return "\n".join(head + rows) if rows else ""
 
 
-def _cell(value: object) -> str:
-    plain = json.loads(dumps(value))  # NaN has become the string "NaN"
-    text = plain if isinstance(plain, str) else dumps(plain)
+def cell(value: object) -> str:
+    """Returns a value of the evidence as text, at most 500 characters."""
+    read = json.loads(dumps(value))  # NaN has become the string "NaN"
+    text = read if isinstance(read, str) else dumps(read)
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
 
-def _escape(text: str) -> str:
-    """One line in which no character means anything but itself."""
+def plain(text: str) -> str:
+    """Returns one line of Markdown in which all means itself only."""
     line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_{}\[\]()>#+\-.!|])", r"\\\1", line)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from gradwatch.health import health
 from gradwatch.runstate import RunState
-from gradwatch.service.health import health
 from gradwatch.service.runs import Runs, Seen
 from gradwatch.strict_json import dumps
 

@@ -223,6 +223,7 @@ def test_static_files_and_nothing_else(
     """Style, script and icon come from the package; no path leads out of it."""
     url = serve_runs(Runs([tmp_path]))
     types = {
+        "drawing.css": "text/css",
         "gradwatch.css": "text/css",
         "gradwatch.js": "javascript",
         "icon.svg": "image/svg+xml",

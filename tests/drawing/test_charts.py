@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from gradwatch.service.charts import chart, strips
+from gradwatch.drawing.charts import chart
 
 NAN, INF = math.nan, math.inf
 
@@ -79,18 +79,32 @@ def test_a_small_chart_has_few_points_and_the_last_one() -> None:
     assert drawn.lines[0].last == 119.0
 
 
-def test_strips_share_a_scale() -> None:
-    """Shades follow the logarithm; zero and not finite have their own."""
-    rows = {"a": [1e-4, 1e-4, 1.0, 0.0], "b": [1e4, NAN, INF, 1.0]}
-    a, b = strips(rows)
-    assert a.paths == {
-        "0": "M0 0h2v1h-2z",
-        "4": "M2 0h1v1h-1z",
-        "zero": "M3 0h1v1h-1z",
-    }
-    assert b.paths == {
-        "8": "M0 0h1v1h-1z",
-        "bad": "M1 0h2v1h-2z",
-        "4": "M3 0h1v1h-1z",
-    }
-    assert (a.cells, a.last, b.last) == (4, 0.0, 1.0)
+def test_what_was_not_measured_is_no_hole() -> None:
+    """The line goes on, without a mark; the newest known value is told."""
+    drawn = chart(range(4), {"loss": [1.0, None, 2.0, None]}, width=30)
+    assert drawn is not None
+    (line,) = drawn.lines
+    assert [x for x, _ in points(line.path)] == [0.0, 20.0]
+    assert (drawn.marks, line.last) == ("", 2.0)
+
+
+def test_a_band_reaches_from_the_lowest_to_the_highest() -> None:
+    """The axis has room for it."""
+    bands = {"loss": ([1.0, 2.0], [5.0, 4.0])}
+    drawn = chart(
+        [0, 1], {"loss": [2.0, 3.0]}, bands=bands, width=10, height=100
+    )
+    assert drawn is not None
+    assert (drawn.low, drawn.high) == (1.0, 5.0)
+    xs = [x for x, _ in points(drawn.lines[0].band)]
+    ys = [y for _, y in points(drawn.lines[0].band)]
+    assert xs == [0.0, 10.0, 10.0, 0.0]
+    assert ys == [4.0, 27.0, 73.0, 96.0]
+
+
+def test_charts_may_share_their_ends() -> None:
+    """Steps keep their places, whatever a chart itself has."""
+    drawn = chart([5, 6], {"loss": [1.0, 2.0]}, width=100, ends=(0, 10))
+    assert drawn is not None
+    assert [x for x, _ in points(drawn.lines[0].path)] == [50.0, 60.0]
+    assert (drawn.first, drawn.last) == (0, 10)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gradwatch.service.words import age, count, duration, number, utc
+from gradwatch.drawing.words import age, count, duration, number, utc
 
 
 @pytest.mark.parametrize(
