@@ -106,7 +106,7 @@ class Scanner:
         waits = loop, done
         with self._lock:
             self._waiting.append(waits)
-        self._asked.set()
+            self._asked.set()
         try:
             await asyncio.wait_for(done, _PATIENCE)
         except TimeoutError:
@@ -117,12 +117,13 @@ class Scanner:
 
     def _work(self) -> None:
         while not self._over.is_set():
+            self._asked.clear()
             try:
                 self._look()
             except Exception:
                 _log.exception("The run directories could not be read.")
-            self._asked.wait(_EVERY)
-            self._asked.clear()
+            if not self._over.is_set():
+                self._asked.wait(_EVERY)
 
     def _look(self) -> None:
         seen = self._runs.look()
@@ -136,6 +137,7 @@ class Scanner:
         with self._lock:
             self.last = View(seen, errors, problems, room, self._alive)
             waiting, self._waiting = self._waiting, []
+            self._asked.clear()  # who has asked meanwhile is answered, too
         for loop, done in waiting:
             # Who asked may have left, and its loop may be closed.
             with contextlib.suppress(RuntimeError):
