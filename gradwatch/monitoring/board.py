@@ -14,7 +14,7 @@ __all__ = [
     "LAYERS",
     "RUN",
     "Row",
-    "annotations",
+    "marked",
     "board",
     "run_variable",
     "runs_variable",
@@ -82,14 +82,14 @@ def board(
         "timepicker": {},
         "timezone": "browser",
         "fiscalYearStartMonth": 0,
-        "annotations": {"list": annotations(shown)},
+        "annotations": {"list": marked(shown)},
         "links": [_boards(), _page(f"{shown.settings.service}/{page}")],
         "templating": {"list": [_source(), _job(shown), *variables]},
         "panels": _placed(rows),
     }
 
 
-def annotations(shown: Shown) -> list[dict[str, Any]]:
+def marked(shown: Shown) -> list[dict[str, Any]]:
     """Returns what is marked on all charts: metrics whose value is a time.
 
     So a mark is where it happened, and not where it was first scraped.
