@@ -42,7 +42,10 @@ def _step_time(shown: Shown) -> Panel:
         "s",
         [
             Query(f"{total} / ({count} > 0)", "mean, rank {{rank}}"),
-            Query(f"histogram_quantile(0.99, {buckets})", "slowest of 100"),
+            # NaN where no step ended.
+            Query(
+                f"histogram_quantile(0.99, {buckets}) >= 0", "slowest of 100"
+            ),
             Query(f"{factor} * {usual}", "slow above", dashed=True),
         ],
         scale="log",
