@@ -27,6 +27,21 @@ _SCALES: dict[str, dict[str, Any]] = {
 }
 
 
+_LINES = {
+    "legend": {
+        "calcs": ["lastNotNull"],
+        "displayMode": "table",
+        "placement": "bottom",
+        "showLegend": True,
+    },
+    "tooltip": {"mode": "multi", "sort": "desc"},
+}
+_DASHED = {
+    "custom.lineStyle": {"dash": [10, 10], "fill": "dash"},
+    "color": {"mode": "fixed", "fixedColor": "red"},
+}
+
+
 def timeseries(
     title: str,
     description: str,
@@ -69,27 +84,11 @@ def timeseries(
     for end, value in zip(("min", "max"), limits):
         if value is not None:
             defaults[end] = value
-    options = {
-        "legend": {
-            "calcs": ["lastNotNull"],
-            "displayMode": "table",
-            "placement": "bottom",
-            "showLegend": True,
-        },
-        "tooltip": {"mode": "multi", "sort": "desc"},
-    }
     made = panel("timeseries", title, description, queries, width, 8)
     made["fieldConfig"] = fields(unit, custom, marks or PLAIN, **defaults)
-    made["options"] = options
+    made["options"] = _LINES
     made["fieldConfig"]["overrides"] = [
-        override(
-            "byFrameRefID",
-            chr(ord("A") + i),
-            {
-                "custom.lineStyle": {"dash": [10, 10], "fill": "dash"},
-                "color": {"mode": "fixed", "fixedColor": "red"},
-            },
-        )
+        override("byFrameRefID", chr(ord("A") + i), _DASHED)
         for i, query in enumerate(queries)
         if query.dashed
     ]

@@ -77,7 +77,13 @@ def _count(expr: str) -> str:
 
 
 def _now(shown: Shown) -> Iterator[Panel]:
-    s = shown.settings
+    yield from _states(shown)
+    yield from _found(shown)
+    yield from _services(shown)
+
+
+def _states(shown: Shown) -> Iterator[Panel]:
+    """Yields how many runs are how."""
     training = shown.newest("run_state", state="=~starting|running|evaluating")
     yield stat(
         "In training",
@@ -106,6 +112,10 @@ def _now(shown: Shown) -> Iterator[Panel]:
         _count(f"{failed} == 1"),
         marks=NONE,
     )
+
+
+def _found(shown: Shown) -> Iterator[Panel]:
+    """Yields how much was found in the time range."""
     yield stat(
         "With NaN or Inf",
         "gradwatch_last_nonfinite_timestamp_seconds: runs with such a step in "
@@ -128,6 +138,10 @@ def _now(shown: Shown) -> Iterator[Panel]:
         ),
         marks=NONE,
     )
+
+
+def _services(shown: Shown) -> Iterator[Panel]:
+    """Yields whether somebody would be told."""
     firing = shown.matchers(alertname="=~Gradwatch.*", alertstate="firing")
     yield stat(
         "Alerts",
@@ -145,7 +159,7 @@ def _now(shown: Shown) -> Iterator[Panel]:
         _count(f"up{{{shown.matchers()}}} == 0"),
         marks=NONE,
     )
-    least = s.value("disk_free_bytes")
+    least = shown.settings.value("disk_free_bytes")
     yield stat(
         "Disk left",
         "gradwatch_logdir_available_bytes: room where the runs are, the "
@@ -158,11 +172,37 @@ def _now(shown: Shown) -> Iterator[Panel]:
 
 def _runs(shown: Shown) -> Panel:
     """The table: one row a run."""
+    asked = _asked(shown)
+    values = {
+        f"Value #{chr(ord('A') + i)}": column
+        for i, column in enumerate(asked.values())
+        if column
+    }
+    return table(
+        "Runs",
+        "Click a run to open it. Loss and gradient norm are those of the last "
+        "step, where they are finite; the last step that was not is "
+        "gradwatch_last_nonfinite_step. Time left assumes that pauses go on as "
+        "they did.",
+        list(asked),
+        {
+            "run": Column("Run", width=240, links=run_links(shown)),
+            **values,
+            "experiment": Column("Name"),
+            "model": Column("Model"),
+            "optimizer": Column("Optimizer"),
+            "host": Column("Host"),
+        },
+    )
+
+
+def _asked(shown: Shown) -> dict[str, Column | None]:
+    """Returns the table's queries -> the column of their value."""
     s = shown.settings
     about = shown.series("run_info")
     names = f"{BY}, experiment, model, optimizer, host"
     severe = shown.series("findings_total", severity="critical")
-    asked = {
+    return {
         f"max by ({names}) ({about})": None,
         shown.state(): Column("State", mappings=STATES, width=100),
         shown.newest("steps_total"): Column("Steps", "none", 80),
@@ -186,27 +226,6 @@ def _runs(shown: Shown) -> Panel:
         ),
         f"sum by ({BY}) ({severe})": Column("Critical", "none", 80, marks=NONE),
     }
-    values = {
-        f"Value #{chr(ord('A') + i)}": column
-        for i, column in enumerate(asked.values())
-        if column
-    }
-    return table(
-        "Runs",
-        "Click a run to open it. Loss and gradient norm are those of the last "
-        "step, where they are finite; the last step that was not is "
-        "gradwatch_last_nonfinite_step. Time left assumes that pauses go on as "
-        "they did.",
-        list(asked),
-        {
-            "run": Column("Run", width=240, links=run_links(shown)),
-            **values,
-            "experiment": Column("Name"),
-            "model": Column("Model"),
-            "optimizer": Column("Optimizer"),
-            "host": Column("Host"),
-        },
-    )
 
 
 def _history(shown: Shown) -> Iterator[Panel]:

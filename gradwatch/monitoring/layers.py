@@ -234,6 +234,11 @@ def _outputs(shown: Shown) -> Iterator[Panel]:
             [Query(positive(_layer(shown, name)), _LAYER)],
             scale="log",
         )
+    yield from _units(shown)
+
+
+def _units(shown: Shown) -> Iterator[Panel]:
+    """Yields which units do nothing any more."""
     for title, name, what in (
         (
             "Silent units",

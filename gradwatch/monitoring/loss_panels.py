@@ -14,8 +14,7 @@ __all__ = ["loss", "parts"]
 
 def loss(shown: Shown) -> Iterator[Panel]:
     """Yields what the loss is, and whether it still falls."""
-    s = shown.settings
-    factor = s.number("diverging_factor")
+    factor = shown.settings.number("diverging_factor")
     first = shown.finite("loss_window_first", split="train")
     yield timeseries(
         "Loss",
@@ -44,6 +43,12 @@ def loss(shown: Shown) -> Iterator[Panel]:
         ],
         scale="log",
     )
+    yield from _progress(shown)
+
+
+def _progress(shown: Shown) -> Iterator[Panel]:
+    """Yields whether the loss still falls."""
+    s = shown.settings
     fall = shown.recorded(FALL)
     yield timeseries(
         "By how much the loss falls",
@@ -104,6 +109,11 @@ def parts(shown: Shown) -> Iterator[Panel]:
         [Query(shown.finite("component_gradient_cosine"), named)],
         limits=(-1, 1),
     )
+    yield from _metrics(shown)
+
+
+def _metrics(shown: Shown) -> Iterator[Panel]:
+    """Yields what Keras computes beside the loss."""
     metric = shown.finite("metric_value")
     yield timeseries(
         "Metrics",

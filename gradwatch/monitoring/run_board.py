@@ -47,7 +47,13 @@ def run_board(s: Settings) -> dict[str, Any]:
 
 
 def _health(shown: Shown) -> Iterator[Panel]:
-    s = shown.settings
+    yield from _progress(shown)
+    yield from _ages(shown)
+    yield from _faults(shown)
+
+
+def _progress(shown: Shown) -> Iterator[Panel]:
+    """Yields what the run does, and how far it is."""
     yield stat(
         "State",
         "gradwatch_run_state as the trainer told it, or gradwatch_run_health: "
@@ -73,6 +79,11 @@ def _health(shown: Shown) -> Iterator[Panel]:
         shown.left(),
         decimals=0,
     )
+
+
+def _ages(shown: Shown) -> Iterator[Panel]:
+    """Yields when something happened last."""
+    s = shown.settings
     yield stat(
         "Last sign of life",
         "gradwatch_heartbeat_timestamp_seconds, while the run goes on. Red: "
@@ -100,6 +111,11 @@ def _health(shown: Shown) -> Iterator[Panel]:
         marks=((None, "red"),),
         none="none",
     )
+
+
+def _faults(shown: Shown) -> Iterator[Panel]:
+    """Yields what was found, and what may be."""
+    s = shown.settings
     severe = shown.series("findings_total", severity="=~critical|warning")
     yield stat(
         "Found so far",
@@ -121,6 +137,12 @@ def _health(shown: Shown) -> Iterator[Panel]:
 
 
 def _gradient(shown: Shown) -> Iterator[Panel]:
+    yield from _norms(shown)
+    yield from _shares(shown)
+
+
+def _norms(shown: Shown) -> Iterator[Panel]:
+    """Yields how large gradients are."""
     usual = shown.recorded("run:gradwatch_gradient_norm:median30m")
     applied = shown.positive("applied_gradient_norm")
     yield timeseries(
@@ -145,6 +167,10 @@ def _gradient(shown: Shown) -> Iterator[Panel]:
         "sci",
         buckets,
     )
+
+
+def _shares(shown: Shown) -> Iterator[Panel]:
+    """Yields how much of gradients and examples counts."""
     steps = shown.rate("steps_total")
     clipped = shown.rate("clipped_steps_total")
     skipped = f"sum by ({BY}, reason) (rate("

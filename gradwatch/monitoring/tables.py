@@ -71,22 +71,7 @@ def table(
     )
     for target in made["targets"]:
         target |= {"format": "table", "instant": True, "range": False}
-    named = {field: column.title for field, column in columns.items()}
-    made["transformations"] = [
-        *([{"id": "merge", "options": {}}] if len(exprs) > 1 else []),
-        {
-            "id": "filterFieldsByName",
-            "options": {"include": {"names": list(named)}},
-        },
-        {
-            "id": "organize",
-            "options": {
-                "excludeByName": {},
-                "indexByName": {name: i for i, name in enumerate(named)},
-                "renameByName": named,
-            },
-        },
-    ]
+    made["transformations"] = _arranged(columns, len(exprs) > 1)
     custom = {
         "align": "auto",
         "cellOptions": {"type": "auto"},
@@ -100,6 +85,28 @@ def table(
     by = [{"desc": True, "displayName": sort}] if sort else []
     made["options"] = {"cellHeight": "sm", "showHeader": True, "sortBy": by}
     return made
+
+
+def _arranged(
+    columns: Mapping[str, Column], several: bool
+) -> list[dict[str, Any]]:
+    """Returns what makes frames one table with these columns alone."""
+    named = {field: column.title for field, column in columns.items()}
+    return [
+        *([{"id": "merge", "options": {}}] if several else []),
+        {
+            "id": "filterFieldsByName",
+            "options": {"include": {"names": list(named)}},
+        },
+        {
+            "id": "organize",
+            "options": {
+                "excludeByName": {},
+                "indexByName": {name: i for i, name in enumerate(named)},
+                "renameByName": named,
+            },
+        },
+    ]
 
 
 def _cells(column: Column) -> dict[str, Any]:
