@@ -16,14 +16,14 @@ from gradwatch.terminal import failed
 __all__ = ["app", "build"]
 
 app = typer.Typer(
-    help="Alert rules, routes and the runbook, as files.",
+    help="Alert rules, routes, dashboards and the runbook, as files.",
     no_args_is_help=True,
 )
 
 
 @app.callback()
 def _root() -> None:
-    """Alert rules, routes and the runbook, as files."""
+    """Alert rules, routes, dashboards and the runbook, as files."""
 
 
 _Out = Annotated[Path, typer.Option(help="Folder to write to.")]
@@ -52,6 +52,9 @@ _Webhook = Annotated[str, typer.Option(help="Where Alertmanager sends alerts.")]
 _Watchdog = Annotated[
     str, typer.Option(help="Where it sends the dead-man's switch.")
 ]
+_Service = Annotated[
+    str, typer.Option(help="Where the service's pages are, for dashboards.")
+]
 
 
 @app.command()
@@ -65,8 +68,9 @@ def build(
     grafana: _Grafana = Settings.grafana,
     webhook: _Webhook = Settings.webhook,
     watchdog: _Watchdog = Settings.watchdog,
+    service: _Service = Settings.service,
 ) -> None:
-    """Write rules for Prometheus, routes for Alertmanager, and the runbook."""
+    """Write rules, routes, dashboards and the runbook."""
     try:
         from gradwatch.monitoring.files import differing, files, write
 
@@ -79,7 +83,7 @@ def build(
     except ValueError as error:
         raise failed(f"`--threshold`: {error}") from None
     settings = Settings(
-        values, time_scale, job, runbook, grafana, webhook, watchdog
+        values, time_scale, job, runbook, grafana, webhook, watchdog, service
     )
     found = files(settings)
     if check:

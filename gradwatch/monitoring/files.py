@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from gradwatch.monitoring.alerts import alert_groups, recorded
+from gradwatch.monitoring.dashboards import dashboard_files
 from gradwatch.monitoring.deployments import (
     kustomization,
     prometheus_rule,
@@ -58,6 +59,8 @@ def files(s: Settings) -> dict[str, str]:
     }
     texts = {path: _yaml(data, _Plain) for path, data in found.items()}
     texts["RUNBOOK.md"] = runbook(s)
+    for name, text in dashboard_files(s).items():
+        texts[f"grafana/{name}"] = text
     if s.tested:
         texts["prometheus/tests.yml"] = _yaml(unit_tests(), _Dumper)
     return texts

@@ -9,7 +9,14 @@ from __future__ import annotations
 from gradwatch.monitoring.alert import RUN, finite, going, greatest
 from gradwatch.monitoring.thresholds import Settings, duration
 
-__all__ = ["diverging", "recordings", "stalled"]
+__all__ = [
+    "ERROR",
+    "FALL",
+    "GAIN",
+    "diverging",
+    "recordings",
+    "stalled",
+]
 
 FALL = "run:gradwatch_loss_window_mean:fall30m"
 ERROR = "run:gradwatch_loss_window_mean:fall_error30m"

@@ -161,11 +161,13 @@ class Settings:
     Attributes:
         values: name of a threshold -> value, where it is not the default.
         time_scale: what all durations are multiplied by.
-        job: the Prometheus job that scrapes the service.
+        job: the Prometheus job that scrapes the service; may bring its own
+            operator, see `series`.
         runbook: where RUNBOOK.md is, as a URL.
         grafana: root of Grafana's URL.
         webhook: the URL that gets alerts.
         watchdog: the URL that expects a sign of life.
+        service: root of the URL of the service's pages.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
@@ -175,11 +177,14 @@ class Settings:
     grafana: str = "http://127.0.0.1:3000"
     webhook: str = "http://127.0.0.1:9754/alerts"
     watchdog: str = "http://127.0.0.1:9754/watchdog"
+    service: str = "http://127.0.0.1:9753"
 
     @property
     def tested(self) -> bool:
         """Whether these are the numbers that the unit tests know."""
-        return self == Settings(webhook=self.webhook, watchdog=self.watchdog)
+        return self == Settings(
+            webhook=self.webhook, watchdog=self.watchdog, service=self.service
+        )
 
     def value(self, name: str) -> float:
         """Returns a threshold, scaled if it is a duration."""
@@ -226,8 +231,8 @@ class Settings:
 
     def matchers(self, **labels: str) -> str:
         """Returns label matchers, the job's first."""
-        found = [f'job="{self.job}"']
-        for label, value in labels.items():
+        found = []
+        for label, value in {"job": self.job, **labels}.items():
             given = value[:2] in ("=~", "!=", "!~")
             operator, text = (value[:2], value[2:]) if given else ("=", value)
             found.append(f'{label}{operator}"{text}"')

@@ -21,10 +21,25 @@ from gradwatch.rules.replaced import Replaced
 from gradwatch.rules.rows import Columns, Row, xrays
 from gradwatch.rules.standing import Standing
 
-__all__ = ["X_RAYS", "Move", "Moves", "OfMoves", "UpdateTooLarge"]
+__all__ = [
+    "FAR",
+    "USUAL",
+    "X_RAYS",
+    "Move",
+    "Moves",
+    "OfMoves",
+    "UpdateTooLarge",
+]
 
 X_RAYS = ("variable_weight_norm", "variable_update_norm")
-_RATIO, _GROWTH = 0.5, 10.0
+
+USUAL = 0.001
+"""Norm of an update over that of its weights, as it mostly is; a guide."""
+
+FAR = 0.5
+"""The same, from where on it is far too large."""
+
+_GROWTH = 10.0
 
 
 class Move(NamedTuple):
@@ -93,7 +108,7 @@ class Moves:
         with np.errstate(all="ignore"):
             ratios = np.where(known, updates / weights, -np.inf)
             growth = weights / self._starts
-        far = known & ((ratios >= _RATIO) | (growth >= _GROWTH))
+        far = known & ((ratios >= FAR) | (growth >= _GROWTH))
         largest = int(ratios.argmax())
         return Move(
             row.step,
@@ -175,7 +190,7 @@ class UpdateTooLarge(OfMoves):
         path = max(far, key=lambda path: (far[path][0], path))
         ratio, times = far[path]
         what = f"one step moves {path} by {ratio:.0%} of its norm"
-        if ratio < _RATIO and times >= _GROWTH:
+        if ratio < FAR and times >= _GROWTH:
             what = f"{path} has grown to {times:.3g} times its first norm"
         known = not math.isnan(at.constant)
         than = (

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from gradwatch.records import Anatomy, Block, Record, Schema
 from gradwatch.rules.standing import Standing
 
-__all__ = ["Replaced", "Steps"]
+__all__ = ["BOLD", "Replaced", "Steps"]
 
-_BOLD = 0.1
+BOLD = 0.1
+"""Norm of an update over that of its weights: from here on it is bold."""
+
 _KEPT = 0.5
 _RECENT = 18  # a window that is not complete, and two X-rays before
 
@@ -97,6 +99,6 @@ class Replaced:
         ratios = np.sqrt(before * now)
         most = int(ratios.argmax())
         ratio = float(ratios[most])
-        if ratio < _BOLD or ratio**2 * at.seen / 2 < 1:
+        if ratio < BOLD or ratio**2 * at.seen / 2 < 1:
             return None
         return Steps(self._paths[most], ratio, float(growth[most]), first)

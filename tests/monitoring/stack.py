@@ -90,10 +90,27 @@ class Stack:
 
     def query(self, expression: str) -> list[dict[str, str]]:
         """Returns the labels of what a query finds."""
-        url = f"{self.prometheus}/api/v1/query?query={quote(expression)}"
+        return [found["metric"] for found in self.ask(expression)]
+
+    def ask(
+        self, expression: str, over: tuple[float, float] | None = None
+    ) -> list[dict[str, Any]]:
+        """Returns what a query finds: `metric`, and `value` or `values`.
+
+        Args:
+            expression: PromQL.
+            over: begin and end in Unix seconds, a value each second; `None` =
+                one value, of now.
+        """
+        path = f"query?query={quote(expression)}"
+        if over:
+            begin, end = over
+            path = f"query_range?query={quote(expression)}"
+            path += f"&start={begin}&end={end}&step=1"
+        url = f"{self.prometheus}/api/v1/{path}"
         with urlopen(url, timeout=5) as response:
-            result = json.load(response)["data"]["result"]
-        return [found["metric"] for found in result]
+            found: list[dict[str, Any]] = json.load(response)["data"]["result"]
+        return found
 
     def await_result(self, expression: str) -> None:
         """Waits until a query finds something."""

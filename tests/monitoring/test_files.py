@@ -35,6 +35,7 @@ def test_the_committed_files_are_current(
     assert (done.exit_code, done.output) == (0, "")
     folders = ("prometheus", "alertmanager", "compose", "kubernetes")
     kinds = (*(f"{folder}/*.yml" for folder in folders), "RUNBOOK.md")
+    kinds = (*kinds, "grafana/*.json")
     there = {
         str(path.relative_to(ROOT / "dashboards"))
         for kind in kinds

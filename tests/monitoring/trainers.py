@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from sklearn.datasets import load_digits
 
-from gradwatch import GradWatch
+from gradwatch import GradWatch, component
 
 _PACE = 0.05  # seconds that a batch takes to come
 
@@ -30,6 +30,7 @@ class Trainer(threading.Thread):
         steps: how many are planned.
         pace: seconds that a batch takes to come; the last fifth takes 0.07.
         xrays: whether there are any.
+        epochs: of so many steps; each is validated if there are several.
 
     Attributes:
         nan: set it, and the next batches hold a NaN.
@@ -47,6 +48,7 @@ class Trainer(threading.Thread):
         steps: int,
         pace: float = _PACE,
         xrays: bool = False,
+        epochs: int = 1,
     ) -> None:
         super().__init__(name=f"trainer-{name}", daemon=True)
         self.nan, self.hang = threading.Event(), threading.Event()
@@ -54,7 +56,7 @@ class Trainer(threading.Thread):
         every = 200 if xrays else 0
         self.watch = GradWatch(logdir, name=name, xray_every_steps=every)
         self._model, self._x, self._y = model, x, y
-        self._steps, self._pace = steps, pace
+        self._steps, self._pace, self._epochs = steps, pace, epochs
 
     @property
     def run_id(self) -> str:
@@ -71,6 +73,8 @@ class Trainer(threading.Thread):
         self._model.fit(
             self._batches(),
             steps_per_epoch=self._steps,
+            epochs=self._epochs,
+            validation_data=(self._x, self._y) if self._epochs > 1 else None,
             shuffle=False,
             verbose=0,
             callbacks=[self.watch, ends],
@@ -89,7 +93,7 @@ class Trainer(threading.Thread):
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         random = np.random.default_rng(0)
         for step in itertools.count():
-            late = step > 0.8 * self._steps
+            late = step > 0.8 * self._steps * self._epochs
             time.sleep(0.07 if late else self._pace)
             while self.hang.is_set():
                 time.sleep(0.05)
@@ -114,6 +118,38 @@ def staller(logdir: Path, name: str, steps: int) -> Trainer:
     noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     model = _classifier(keras.optimizers.SGD(1.5e-4))
     return Trainer(logdir, name, model, noise, y, steps, 0.02, xrays=True)
+
+
+def everything(logdir: Path, name: str) -> Trainer:
+    """Returns a trainer of which nearly all metrics are measured.
+
+    Its loss has parts, its gradient is clipped, its layers can be silent or at
+    a bound; epochs of 50 steps are validated.
+    """
+
+    def distance(y_true: Any, y_pred: Any) -> Any:
+        fit = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+        sharpness = keras.ops.sum(keras.ops.square(y_pred), axis=-1)
+        return component("fit", fit) + component("sharpness", sharpness, 0.1)
+
+    x, y = load_digits(return_X_y=True)
+    layers = [
+        keras.layers.Dense(32, "relu", kernel_regularizer="l2", name="hidden"),
+        keras.layers.Dense(32, "tanh", name="bounded"),
+        keras.layers.Dense(10, "softmax", name="classes"),
+    ]
+    model = keras.Sequential([keras.Input((64,)), *layers])
+    model.compile(
+        keras.optimizers.Adam(clipnorm=1.0), distance, metrics=["accuracy"]
+    )
+    scaled = (x / 16).astype(np.float32)
+    return Trainer(
+        *(logdir, name, model, scaled, y),
+        steps=50,
+        pace=0.02,
+        xrays=True,
+        epochs=10_000,
+    )
 
 
 def _classifier(optimizer: Any) -> Any:
