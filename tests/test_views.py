@@ -39,6 +39,15 @@ SPIKE = Finding(
 BAD = Finding("nonfinite_loss", "critical", "", 7, 7, {}, (), "NaN.", "Look.")
 
 
+_INTERRUPTIBLE = [
+    sys.executable,
+    "-c",
+    # What a shell runs in the background ignores Ctrl-C, as do its children.
+    "import signal as s; s.signal(s.SIGINT, s.default_int_handler); "
+    "from gradwatch.cli import main; main()",
+]
+
+
 class Trainer:
     """Writes what a trainer writes, when it is told to.
 
@@ -173,7 +182,7 @@ def _shown(descriptor: int, wanted: str, seconds: float = 20.0) -> str:
 def test_watch_in_a_terminal(tmp_path: Path) -> None:
     """The table changes in place; Ctrl-C ends it and gives the cursor back."""
     root = tmp_path / "runs"
-    command = [*COMMAND, "status", "--watch", "--interval", "0.2"]
+    command = [*_INTERRUPTIBLE, "status", "--watch", "--interval", "0.2"]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*command, "--logdir", str(root)],
@@ -203,7 +212,7 @@ def test_watch_in_a_terminal(tmp_path: Path) -> None:
 def test_watch_in_a_pipe(tmp_path: Path, as_json: bool) -> None:
     """One table or line after the other, without a control character."""
     write_run(tmp_path, "alive")
-    command = [*COMMAND, "status", "--watch", "--interval", "0.2"]
+    command = [*_INTERRUPTIBLE, "status", "--watch", "--interval", "0.2"]
     command += ["--json"] if as_json else []
     process = subprocess.Popen(
         [*command, "--logdir", str(tmp_path)], stdout=-1, stderr=-1, text=True
