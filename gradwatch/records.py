@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from gradwatch.reports import Autopsy
 from gradwatch.signals import SIGNALS, Slot
 
 __all__ = [
+    "SEVERITIES",
     "Anatomy",
     "Autopsy",
     "Beat",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 Severity = Literal["info", "warning", "critical"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""The mildest first."""
 Phase = Literal[
     "starting", "running", "evaluating", "finished", "failed", "interrupted"
 ]
