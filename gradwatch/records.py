@@ -190,6 +190,8 @@ class Beat:
         dropped: name of a sink -> Blocks that its full queue has dropped.
         errors: name of a sink -> exceptions that it has raised.
         queued: name of a sink -> records that wait in its queue.
+        costs: what gradwatch does -> seconds that it took so far: `begin`, of
+            the training thread; `judge` and `write`, of a core.
         step_began: Unix seconds at which the execution that runs now began;
             0 = none does, or it is not known.
         compiling: whether that execution is being traced and compiled.
@@ -203,6 +205,7 @@ class Beat:
     dropped: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
     queued: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
     step_began: float = 0.0
     compiling: bool = False
 
