@@ -17,7 +17,6 @@ from gradwatch.exports import exports
 from gradwatch.families import families
 from tests.models import GRAPH, MODES, Mode, classifier
 
-
 NAME = "callback_seconds_total"
 
 
