@@ -20,7 +20,7 @@ from gradwatch.drill import drill
 from gradwatch.errors import not_installed
 from gradwatch.monitoring.command import app as monitoring
 from gradwatch.report.command import register as report_runs
-from gradwatch.terminal import failed
+from gradwatch.terminal import failed, typed
 from gradwatch.views import register as look_at_runs
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def demo(
         from gradwatch.demo import demo as run
         from gradwatch.errors import GradWatchError
 
-        run(logdir, console)
+        run(logdir, console, typed())
     except ModuleNotFoundError as error:
         what, extra = "`gradwatch demo`", "tensorflow,demo"
         said = not_installed(what, str(error.name), extra)
