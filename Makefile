@@ -31,6 +31,8 @@ demo: $(READY)
 	$(BIN)/gradwatch demo --logdir runs
 
 grafana: .secrets/grafana
+	@docker compose version >/dev/null 2>&1 || \
+		{ echo "Docker has no compose here: see README, Grafana."; exit 1; }
 	@mkdir -p runs
 	@echo "Grafana: http://127.0.0.1:3000/, user admin, password in $<"
 	GRADWATCH_GRAFANA_PASSWORD_FILE=./$< docker compose --profile demo up --build

@@ -1,10 +1,10 @@
 """A loss of two terms: what each is, and which of them moves the weights.
 
 A prediction on the wrong side of the mean is to cost extra, so a penalty with a
-coefficient is added to the squares. With 1,000 it outweighs them by decades and
-the model learns next to nothing, although the total falls. `component` marks
-the terms: they are told by name, add up to the loss, and gradwatch says which
-of them dominates. Run it with `python examples/03_custom_loss_components.py`.
+coefficient is added to the squares. With 10,000 it outweighs them by decades:
+the model learns little, although the total falls. `component` marks the terms:
+they are told by name, add up to the loss, and gradwatch says which of them
+dominates. Run it with `python examples/03_custom_loss_components.py`.
 """
 
 from collections.abc import Callable
@@ -65,5 +65,5 @@ def show(watch: GradWatch) -> None:
     print(f"  {'the loss':24}{newest['loss', '']:12.4g}")
 
 
-heavy = train("sign-1000", 1000.0)
+heavy = train("sign-10000", 10_000.0)
 light = train("sign-0.1", 0.1)

@@ -291,7 +291,7 @@ def test_make_grafana_starts_it(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     docker = tmp_path / "bin" / "docker"
     variable = "GRADWATCH_GRAFANA_PASSWORD_FILE"
-    docker.write_text(f'#!/bin/sh\necho "$@" && cat "${variable}"\n')
+    docker.write_text(f'#!/bin/sh\necho "$@" && cat "${{{variable}:-$0}}"\n')
     docker.chmod(0o755)
     path = f"{docker.parent}{os.pathsep}{os.environ['PATH']}"
     command = ["make", "-f", str(ROOT / "Makefile"), "grafana"]
