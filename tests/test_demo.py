@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from html import unescape
@@ -84,6 +86,22 @@ def test_a_report_is_written(demo: Demo) -> None:
     (finding,) = read_findings(demo.run("distance-loss"))
     for said in (finding.rule, finding.message, finding.advice, "digits.py:"):
         assert said in told
+
+
+def test_a_missing_package_is_named_before_it_trains(tmp_path: Path) -> None:
+    """Not after it, when the report is due."""
+    code = (
+        "import sys; sys.modules['jinja2'] = None\n"
+        "from gradwatch.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "demo", "--logdir", "runs"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "`gradwatch demo` needs jinja2" in done.stderr
+    assert "pip install 'gradwatch[tensorflow,demo]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_grafana_shows_it(demo: Demo, tmp_path: Path) -> None:
