@@ -75,7 +75,7 @@ for run in sweep:
 
 print(
     f"""
-All of them, in a terminal and on a page, the failed one first:
+All of them, in a terminal, and on a page with the failed one first:
   gradwatch status --logdir {LOGDIR} --watch
   gradwatch serve --logdir {LOGDIR}
 In Grafana, "gradwatch: all runs" compares them while the service runs, until
