@@ -1,10 +1,11 @@
 """A sweep: several runs in one folder, one of which fails.
 
 Each `GradWatch` is one run. Its name is what tables and charts call it, so it
-says what is special about the run; labels are for scripts, the API and the page
-of the run. A run that fails does not hold up the sweep: with the default
-policy `fit` returns, and the state says why. All of them are seen at once by
-`gradwatch status`, by the service and, through it, by Grafana. Run it with
+says what is special about the run; labels are for scripts, the API, the page of
+the run, and for queries (`gradwatch_run_label_info`). A run that fails does not
+hold up the sweep: with the default policy `fit` returns, and the state says
+why. All of them are seen at once by `gradwatch status`, by the service and,
+through it, by Grafana. Run it with
 `python examples/05_many_runs.py`.
 """
 

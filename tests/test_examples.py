@@ -195,7 +195,10 @@ def test_05_many_runs(
         page = ask(f"http://{service}", "/").body.decode()
         assert page.index(f"runs/{failed}") == page.index("runs/rate")
         assert all(f"runs/{i}" in page for i in ids.values())
-        watched.await_result(f'gradwatch_run_info{{run="{failed}"}}')
+        labelled = 'gradwatch_run_label_info{key="rate",value="1.0"}'
+        watched.await_result(labelled)
+        (found,) = watched.query(labelled)
+        assert found["run"] == failed
         watched.alerts.wait("GradwatchNonfiniteLoss", failed)
         for one in ASKED:
             if (one.board, one.where) == ("gradwatch-fleet", "Runs"):
