@@ -1,4 +1,4 @@
-"""What commands share: how they fail, where they print to, what a shell types.
+"""What commands share: arguments, how they fail, print, and are typed.
 
 Imports typer and rich only.
 """
@@ -9,11 +9,34 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-__all__ = ["failed", "typed", "wide_console"]
+__all__ = [
+    "Json",
+    "JsonLines",
+    "Logdirs",
+    "RunDir",
+    "failed",
+    "typed",
+    "wide_console",
+]
+
+Logdirs = Annotated[
+    list[Path],
+    typer.Option(
+        "--logdir", help="Folder with run directories; may be repeated."
+    ),
+]
+RunDir = Annotated[Path, typer.Argument(help="A run directory.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of a table.")
+]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="Print JSON, one finding a line.")
+]
 
 _WIDTH = 200  # characters; a pipe has no width of its own
 

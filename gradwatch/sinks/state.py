@@ -2,7 +2,7 @@
 
 And `anatomy.json`, the frozen facts about its model. Both are replaced
 atomically, so a reader sees a whole file at any moment, also after the trainer
-was killed. Standard library only.
+was killed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradwatch.errors import GradWatchError, expected
 from gradwatch.records import Block, Record, Run, Schema
-from gradwatch.runstate import ENDED, RunState
+from gradwatch.runstate import ENDED, RunState, Snapshot
+from gradwatch.shape import decode
 from gradwatch.strict_json import dumps
 
-__all__ = ["ANATOMY", "FILE", "LIMIT", "StateSink", "add_autopsies"]
+__all__ = [
+    "ANATOMY",
+    "FILE",
+    "LIMIT",
+    "StateSink",
+    "add_autopsies",
+    "check",
+    "read_state",
+]
 
 ANATOMY = "anatomy.json"
 """Name of the model's facts in the run directory."""
@@ -76,6 +86,35 @@ class StateSink:
         self._tried = time.monotonic()
         _replace(self._path, _fit(self._state.snapshot()))
         self._asked = False
+
+
+def check(run_dir: str | Path) -> None:
+    """Raises GradWatchError where there is no run directory."""
+    if not (Path(run_dir) / FILE).is_file():
+        what = f"a run directory, with the file {FILE}"
+        do = "Name a folder below `logdir`; `gradwatch status` lists them."
+        raise GradWatchError(expected("run_dir", what, str(run_dir), do))
+
+
+def read_state(run_dir: str | Path) -> Snapshot:
+    """Returns what the state.json of a run says.
+
+    Raises:
+        GradWatchError: it is no run directory, or what lies there cannot be
+            used.
+        OSError: it cannot be read.
+    """
+    check(run_dir)
+    try:
+        return decode((Path(run_dir) / FILE).read_bytes())
+    except ValueError as error:
+        what = f"a {FILE} that this version of gradwatch can read"
+        do = "Use the gradwatch that wrote it."
+        if str(error) != "version":
+            do = "It is damaged, or gradwatch has not written it."
+        raise GradWatchError(
+            expected("run_dir", what, str(run_dir), do)
+        ) from None
 
 
 def add_autopsies(
