@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gradwatch.compare.command import register as compare_runs
 from gradwatch.drill import drill
 from gradwatch.errors import not_installed
 from gradwatch.monitoring.command import app as monitoring
@@ -92,6 +93,7 @@ def _root(
 
 app.command()(drill)
 look_at_runs(app)
+compare_runs(app)
 report_runs(app)
 
 

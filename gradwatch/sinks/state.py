@@ -8,8 +8,9 @@ was killed.
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "StateSink",
     "add_autopsies",
     "check",
+    "find_run",
     "read_state",
 ]
 
@@ -94,6 +96,34 @@ def check(run_dir: str | Path) -> None:
         what = f"a run directory, with the file {FILE}"
         do = "Name a folder below `logdir`; `gradwatch status` lists them."
         raise GradWatchError(expected("run_dir", what, str(run_dir), do))
+
+
+def find_run(run: str | Path, logdirs: Iterable[Path]) -> Path:
+    """Returns the directory of a run.
+
+    Args:
+        run: its directory, its id, or what ids of its name begin with.
+        logdirs: folders to look for it in, at any depth.
+
+    Raises:
+        GradWatchError: there is none, or more than one.
+    """
+    if (Path(run) / FILE).is_file():
+        return Path(run)
+    named = re.compile(re.escape(str(run)) + r"(-\d{8}-\d{6}-[0-9a-f]+)?")
+    files = [file for root in logdirs for file in root.rglob(FILE)]
+    folders = sorted(
+        {f.parent for f in files if named.fullmatch(f.parent.name)}
+    )
+    exact = [folder for folder in folders if folder.name == str(run)]
+    found = exact or folders
+    if len(found) == 1:
+        return found[0]
+    what = f"a run directory, with the file {FILE}, or the id of a run"
+    do = "Name a folder below `logdir`; `gradwatch status` lists them."
+    if found:
+        do = f"Name one of {', '.join(map(str, found))}."
+    raise GradWatchError(expected("run", what, str(run), do))
 
 
 def read_state(run_dir: str | Path) -> Snapshot:
