@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from gradwatch.drawing import STYLE, TEMPLATES
-from gradwatch.drawing.words import count, duration, number, utc
+from gradwatch.drawing.words import count, duration, number, spans, utc
 from gradwatch.records import SEVERITIES, Finding
 from gradwatch.report.axis import HEIGHT, WIDTH, Axis
 from gradwatch.report.contents import Contents
@@ -74,8 +74,8 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = {"count": count, "duration": duration, "number": number, "utc": utc}
-    templates.filters |= {**words, "cell": cell}
+    words = (count, duration, number, spans, utc, cell)
+    templates.filters |= {word.__name__: word for word in words}
     return templates.get_template("report.html")
 
 
