@@ -45,7 +45,7 @@ FORBIDDEN = {
     "rules": {"keras", "tensorflow", "tensorboard", "prometheus_client"},
     "service": {"keras", "tensorflow", "tensorboard"},
     "report": {"keras", "tensorflow", "tensorboard", "matplotlib"},
-    "compare": {"keras", "tensorflow", "tensorboard", "jinja2"},
+    "compare": {"keras", "tensorflow", "tensorboard", "matplotlib"},
     "drawing": {"keras", "tensorflow", "tensorboard", "jinja2"},
     "monitoring": {"keras", "tensorflow", "tensorboard"},
     "provenance": {"tensorboard", "prometheus_client", "typer", "rich"},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gradwatch.errors import not_installed
 from gradwatch.terminal import Json, Logdirs, failed, wide_console
 
 __all__ = ["compare", "register"]
@@ -19,6 +22,12 @@ _One = Annotated[
     ),
 ]
 _Other = Annotated[str, typer.Argument(metavar="run_b", help="Another one.")]
+_Html = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write an HTML file, with charts.", show_default=False
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +43,7 @@ def compare(
     run_a: _One,
     run_b: _Other,
     logdir: Logdirs = [Path("runs")],  # noqa: B006
+    html: _Html = None,
     as_json: Json = False,
 ) -> None:
     """Compare two runs: where they part, and by what; exit status 3 if they do.
@@ -48,8 +58,12 @@ def compare(
     from gradwatch.strict_json import dumps
 
     try:
-        told = compared(find_run(run_a, logdir), find_run(run_b, logdir))
-    except (GradWatchError, OSError) as error:
+        paths = find_run(run_a, logdir), find_run(run_b, logdir)
+        told = compared(*paths)
+        if html:
+            page = _page()(told, *paths, time.time())
+            html.write_text(page, encoding="utf-8")
+    except (GradWatchError, ModuleNotFoundError, OSError) as error:
         raise failed(str(error)) from None
     if as_json:
         typer.echo(dumps({"story": story(told), **asdict(told)}))
@@ -61,3 +75,18 @@ def compare(
         )
     if told.readings.verdict == "different":
         raise typer.Exit(3)
+
+
+def _page() -> Callable[..., str]:
+    """Returns what makes HTML.
+
+    Raises:
+        ModuleNotFoundError: the extra `[report]` is not installed.
+    """
+    try:
+        from gradwatch.compare.page import page
+    except ModuleNotFoundError as error:
+        what = "`gradwatch compare --html`"
+        said = not_installed(what, str(error.name), "report")
+        raise ModuleNotFoundError(said) from None
+    return page

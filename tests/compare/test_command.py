@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +86,45 @@ def test_as_json(logdir: Path) -> None:
     assert fact["values"] == pytest.approx([0.05, 0.06])
     assert len(told["curves"]["series"]["loss"][1]) == STEPS
     assert told["story"][0].startswith("They part at step 0")
+
+
+def test_as_html(logdir: Path, tmp_path: Path) -> None:
+    """Two lines in each chart, all tables; no text of a run is markup."""
+    (one,) = logdir.glob("one-*")
+    evil = shutil.copytree(one, tmp_path / "evil")
+    state = json.loads((evil / "state.json").read_text())
+    state["run"]["labels"] = {"note": "<script>boom()</script>"}
+    (evil / "state.json").write_text(json.dumps(state))
+    file = tmp_path / "both.html"
+    status, *_ = run(logdir, str(evil), "fast", "--html", str(file))
+    page = file.read_text()
+    assert status == 3
+    assert page.count('<path class="line s0"') == 4
+    assert page.count('<path class="line s1"') == 4
+    assert page.count('<path class="event critical"') == 4
+    assert "<code>learning_rate</code> 0.05 and 0.06" in page
+    assert "<td>optimizer.learning_rate</td><td>0.05</td><td>0.06</td>" in page
+    assert "&lt;script&gt;boom()" in page
+    assert "<script" not in page
+    assert not {"http:", "https:", "url("} & set(re.findall(r"\w+[:(]", page))
+
+
+def test_html_says_which_package_is_missing(logdir: Path) -> None:
+    """Without the extra the message says what to install."""
+    code = (
+        "import sys; sys.modules['jinja2'] = None\n"
+        "from gradwatch.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "compare", "one", "two"]
+    done = subprocess.run(
+        [*command, "--logdir", str(logdir), "--html", str(logdir / "x.html")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "pip install 'gradwatch[report]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_cannot_be_compared(logdir: Path, tmp_path: Path) -> None:
