@@ -96,11 +96,10 @@ def _why(told: Comparison) -> Iterator[str]:
     found = told.readings
     begins = found.before < 0
     kinds = {difference.kind for difference in found.differences}
-    layers = [_pair(p) for p in told.setup if p.name.startswith("layer.")]
-    if begins and layers:
-        yield f"Their layers differ: {_listed(layers)}."
+    unlike = list(_other(told)) if begins else []
+    yield from unlike
     if begins and told.models:
-        yield "Their variables differ; only what both have is compared."
+        yield from _batches(told)
     elif begins and told.weights:
         scales = _listed([_pair(pair) for pair in told.weights])
         yield (
@@ -108,6 +107,8 @@ def _why(told: Comparison) -> Iterator[str]:
             "seed differs, or none was set (`keras.utils.set_random_seed`), or "
             "weights were loaded."
         )
+    elif unlike and kinds == {"loss", "gradient"}:
+        yield from _batches(told)
     elif "given" in kinds:
         yield f"Their batches differ: {_of(told, 'given')}."
     elif any("nonfinite" in d.signal for d in found.differences):
@@ -118,6 +119,16 @@ def _why(told: Comparison) -> Iterator[str]:
         yield from _of_loss(told)
     else:
         yield from _of_gradient(told)
+
+
+def _other(told: Comparison) -> Iterator[str]:
+    """Yields what is another model or loss, by the set-up."""
+    for what, start in ("layers", "layer."), ("losses", "loss"):
+        found = [_pair(p) for p in told.setup if p.name.startswith(start)]
+        if found:
+            yield f"Their {what} differ: {_listed(found)}."
+    if told.models:
+        yield "Their variables differ; only what both have is compared."
 
 
 def _of_loss(told: Comparison) -> Iterator[str]:
@@ -169,12 +180,14 @@ def _of_gradient(told: Comparison) -> Iterator[str]:
 
 
 def _of_step(told: Comparison, what: str) -> Iterator[str]:
-    """Yields what can differ in a step that begins with the same weights."""
+    """Yields what can differ in a step when all before were the same."""
     found = told.readings
     but = "" if found.unequal == found.step else " but for rounding"
+    early = ", or an update before" if found.step - found.first < SAME else ""
     yield (
-        f"Weights were the same{but} until here; so its batch, or what is "
-        f"drawn at random in it, differs, or how {what} computed."
+        f"Losses and gradients were the same{but} until here; so its batch, or "
+        f"what is drawn at random in it, differs, or how {what} computed"
+        f"{early}."
     )
     yield from _batches(told)
 

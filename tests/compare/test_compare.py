@@ -102,7 +102,12 @@ def test_rounding_that_grows_is_rounding(tmp_path: Path) -> None:
         ({"change": 0}, 0, "raw_loss_component", "at the same scale"),
         ({"rate": 0.06}, 0, "learning_rate", "differ from step 1 on."),
         ({"momentum": 0.8}, 2, "raw_loss_component", "`optimizer.momentum`"),
-        ({"change": 9}, 9, "raw_loss_component", "were the same until"),
+        (
+            {"change": 9},
+            9,
+            "raw_loss_component",
+            "were the same until here",
+        ),
         ({"weight": 0.2}, 0, "loss_component", "differs: `loss/size`."),
     ],
 )
