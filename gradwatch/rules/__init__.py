@@ -93,7 +93,7 @@ def _on_losses(progress: Progress) -> list[Rule]:
     return [
         StalledLoss(progress),
         SlowLoss(progress),
-        DivergingLoss(),
+        DivergingLoss(progress),
         OscillatingLoss(progress),
         LossSpike(),
         LossFloor(progress),

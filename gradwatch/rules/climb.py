@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Climb", "Climbing"]
+__all__ = ["Climb", "Climbing", "falls_faster"]
 
 
 class Climb(NamedTuple):
@@ -111,3 +111,46 @@ class Climbing:
         rows = np.flatnonzero(lowest > factor * before) + lag
         rows = rows[np.isin(rows, new)]
         return (int(rows[0]), lag) if len(rows) else None
+
+
+def falls_faster(
+    known: NDArray[np.float64],
+    new: int,
+    width: int,
+    spacing: int,
+    falls: int,
+    factor: float,
+) -> NDArray[np.bool_]:
+    """Whether a series is below zero and falls faster and faster.
+
+    Args:
+        known: float64 `[N]`, rows before the new ones, and these.
+        new: how many the new ones are.
+        width: rows of a mean.
+        spacing: rows from one mean to the next.
+        falls: how many are compared.
+        factor: how much larger than the one before each has to be.
+
+    Returns:
+        Bool `[new]`.
+    """
+    rows = len(known) - new + np.arange(new)
+    padded = np.concatenate([np.zeros(1), np.cumsum(np.nan_to_num(known))])
+    unknown = np.concatenate([np.zeros(1), np.cumsum(~np.isfinite(known))])
+    ends = rows[:, None] + 1 - spacing * np.arange(falls + 1)
+    means = (padded[ends] - padded[ends - width]) / width
+    last = means[:, 1:] - means[:, :-1]
+    seen = unknown[ends[:, 0]] == unknown[ends[:, -1] - width]
+    grows = (last[:, :-1] > factor * last[:, 1:]).all(1) & (last[:, 0] > 0)
+    found: NDArray[np.bool_] = seen & grows & (known[rows] < 0)
+    for i in np.flatnonzero(found):
+        noise = _noise(known[rows[i] - 2 * width : rows[i] + 1])
+        error = noise * np.sqrt(2 / width)
+        found[i] = last[i, 0] - last[i, 1] > 3 * error
+    return found
+
+
+def _noise(values: NDArray[np.float64]) -> float:
+    """Standard deviation of what scatters around a trend."""
+    steps = np.diff(values, 2)
+    return float(1.4826 * np.median(np.abs(steps - np.median(steps))) / 6**0.5)

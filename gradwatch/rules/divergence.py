@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradwatch.records import (
     Anatomy,
@@ -16,7 +15,9 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
-from gradwatch.rules.climb import Climb, Climbing
+from gradwatch.rules.climb import Climb, Climbing, falls_faster
+from gradwatch.rules.progress import Progress
+from gradwatch.rules.standing import Standing
 
 __all__ = ["DivergingLoss", "ExplodingGradient", "NegativeLoss"]
 
@@ -36,7 +37,12 @@ class DivergingLoss:
     (LeCun et al. 1998, Efficient BackProp, section 4.6), so the three scales
     see factors from 10, 1.2 and 1.02 a step. A spike returns; a bold rate that
     recovers, or a restart of a schedule, stays below what an untrained model
-    loses. Told once.
+    loses. Or, where steps have one length whatever the gradient is (Adam,
+    RMSprop), so that a loss which is climbed grows with a power of the steps
+    only: the second half of the run so far, four windows of 16 at least, rises
+    (Kendall's test, 5 %), and all of it is above three times both the first
+    loss and what the best constant answer costs (`Standing.lost`); that must be
+    known, for targets that move (a critic's) have no such bound. Told once.
     """
 
     name = "diverging_loss"
@@ -47,25 +53,36 @@ class DivergingLoss:
         "Stop and lower the learning rate, by ten for a start; if inputs or "
         "targets are far from 1 in size, scale them first."
     )
+    _SIGN = (
+        "Stop, and look for a sign: a gradient that is added, or a score that "
+        "is minimised; then lower the learning rate."
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or Progress()
         self._climbing = Climbing(_SCALES)
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
+        self._progress.begin(anatomy, schema)
         self._loss = schema.column("loss")
         self._rate = schema.column("learning_rate")
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
+        lost = (at for at in self._progress.stands(record) if at.lost())
+        at = next(lost, None)
         if not isinstance(record, Block) or self._loss is None or self._told:
             return
         losses = record.values[:, self._loss].astype(float)
         climb = self._climbing.look(record.steps, np.abs(losses), losses > 0)
-        if climb is not None:
+        if climb is not None and (at is None or climb.step <= at.step):
             self._told = True
             yield self._finding(climb, record)
+        elif at is not None:
+            self._told = True
+            yield self._rising(at)
 
     def _finding(self, climb: Climb, record: Block) -> Finding:
         row = int(np.searchsorted(record.steps, climb.step))
@@ -86,6 +103,27 @@ class DivergingLoss:
                 f"{climb.before:.3g}."
             ),
             advice=self.advice,
+        )
+
+    def _rising(self, at: Standing) -> Finding:
+        return Finding(
+            rule=self.name,
+            severity=self.severity,
+            subject="",
+            first_step=max(0, at.step - at.seen + 1),
+            last_step=at.step,
+            evidence={
+                "loss_before": at.first,
+                "loss_now": at.newest,
+                "loss_of_constant": at.constant,
+            },
+            causes=("wrong_sign", "learning_rate_high"),
+            message=(
+                f"The loss diverges: it rises steadily, and is {at.newest:.3g} "
+                f"at step {at.step}; it began at {at.first:.3g}, and a "
+                f"constant answer has {at.constant:.3g}."
+            ),
+            advice=self._SIGN,
         )
 
 
@@ -209,8 +247,8 @@ class NegativeLoss:
         slow = fast = np.zeros(len(losses), np.bool_)
         if (losses < 0).any():
             known = np.concatenate([np.full(_KEPT, np.nan), recent])
-            slow = _faster(known, len(losses), 8, 18, 3, 1.2)
-            fast = _faster(known, len(losses), 4, 6, 2, 2.0)
+            slow = falls_faster(known, len(losses), 8, 18, 3, 1.2)
+            fast = falls_faster(known, len(losses), 4, 6, 2, 2.0)
         climbs = (
             self._slow.look(record.steps, np.abs(losses), slow),
             self._fast.look(record.steps, np.abs(losses), fast),
@@ -235,49 +273,6 @@ class NegativeLoss:
             ),
             advice=self.advice,
         )
-
-
-def _faster(
-    known: NDArray[np.float64],
-    new: int,
-    width: int,
-    spacing: int,
-    falls: int,
-    factor: float,
-) -> NDArray[np.bool_]:
-    """Whether a series is below zero and falls faster and faster.
-
-    Args:
-        known: float64 `[N]`, rows before the new ones, and these.
-        new: how many the new ones are.
-        width: rows of a mean.
-        spacing: rows from one mean to the next.
-        falls: how many are compared.
-        factor: how much larger than the one before each has to be.
-
-    Returns:
-        Bool `[new]`.
-    """
-    rows = len(known) - new + np.arange(new)
-    padded = np.concatenate([np.zeros(1), np.cumsum(np.nan_to_num(known))])
-    unknown = np.concatenate([np.zeros(1), np.cumsum(~np.isfinite(known))])
-    ends = rows[:, None] + 1 - spacing * np.arange(falls + 1)
-    means = (padded[ends] - padded[ends - width]) / width
-    last = means[:, 1:] - means[:, :-1]
-    seen = unknown[ends[:, 0]] == unknown[ends[:, -1] - width]
-    grows = (last[:, :-1] > factor * last[:, 1:]).all(1) & (last[:, 0] > 0)
-    found: NDArray[np.bool_] = seen & grows & (known[rows] < 0)
-    for i in np.flatnonzero(found):
-        noise = _noise(known[rows[i] - 2 * width : rows[i] + 1])
-        error = noise * np.sqrt(2 / width)
-        found[i] = last[i, 0] - last[i, 1] > 3 * error
-    return found
-
-
-def _noise(values: NDArray[np.float64]) -> float:
-    """Standard deviation of what scatters around a trend."""
-    steps = np.diff(values, 2)
-    return float(1.4826 * np.median(np.abs(steps - np.median(steps))) / 6**0.5)
 
 
 def _evidence(signal: str, climb: Climb) -> dict[str, Any]:

@@ -28,6 +28,7 @@ __all__ = ["Headroom", "Xray"]
 
 _FIRST = 8
 _RECENT = 16
+_HALF = 2.0**-24  # the smallest number above 0 of float16
 
 
 class Xray:
@@ -120,6 +121,24 @@ class Xray:
             for name, deviation in found
             if name.split("/")[0] == "predictions"
         )
+
+    @cached_property
+    def underflow(self) -> float:
+        """The largest gradient that is not 0, if float16 cannot hold it."""
+        sizes = self.all("variable_gradient_max_abs").values()
+        largest = max([size for size in sizes if size > 0.0], default=0.0)
+        return largest if largest < _HALF else 0.0
+
+    @cached_property
+    def weightless(self) -> bool:
+        """Whether all sample weights of the batch are 0."""
+        found = [
+            value
+            for signal in ("batch_min", "batch_max")
+            for name, value in self.all(signal).items()
+            if name.split("/")[0] == "sample_weights"
+        ]
+        return bool(found) and not any(found)
 
     @cached_property
     def blind(self) -> bool:

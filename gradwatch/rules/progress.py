@@ -60,6 +60,7 @@ class Progress:
         self._spacing, self._waiting = _WINDOW, 0
         self._rows: list[Row] = []
         self._known: list[Row] = []
+        self._then: list[NDArray[np.float32]] = []
         self._began: Row | None = None
         self._seen_by_xrays = self._xrayed()
         self._seen = 0
@@ -81,13 +82,15 @@ class Progress:
                 continue
             self._seen += len(window.steps)
             step = int(window.steps[-1])
+            median = np.sort(window.values, 0)[len(window.steps) // 2]
             while self._rows and self._rows[0].step <= step:
                 self._known = [*self._known, self._rows.pop(0)][-16:]
+                self._then = [*self._then, median][-_LAST:]
                 self._began = self._began or self._known[0]
                 self._seen_by_xrays = self._xrayed()
             if self._first is None:
                 self._first = window.values[:2].mean(0)
-            self._keep(np.sort(window.values, 0)[len(window.steps) // 2])
+            self._keep(median)
             if self._seen % self._pace() < _WINDOW:
                 yield self._standing(step)
 
@@ -117,6 +120,7 @@ class Progress:
         constant, lowest = bounds[known].sum(0) if known.any() else [np.nan] * 2
         gains, odds = self._paired(step)
         paired = gains or [math.nan]
+        then = [float(median[chosen].sum()) for median in self._then]
         return Standing(
             step=step,
             seen=self._seen,
@@ -124,6 +128,7 @@ class Progress:
             first=float(np.fmax(start, losses[0])),
             now=float(np.median(latest)),
             newest=float(losses[-1]),
+            then=min(then, default=math.nan),
             constant=float(constant),
             lowest=float(lowest),
             paired=float(np.median(paired)),

@@ -37,8 +37,9 @@ class UpdateTooSmall(OfMoves):
     0.5 %, and the loss has gone less than a fifth of its way; or the learning
     rate has fallen to a thousandth, what is left moves no kernel by 0.1 %, and
     the loss has gone less than four fifths (or, without X-rays, it has been
-    there for a quarter of all steps, see `Rates`). Not while r grows (a
-    warm-up).
+    there for a quarter of all steps, see `Rates`). While r grows (a warm-up),
+    only the first, after half of the plan, with an r that goes on growing as
+    the number of steps does: a warm-up over 10^7 steps ends in no plan.
     Threshold: a triangle inequality; to learn, a kernel has to move by a good
     part of its norm. A rate to raise is not the advice where the first loss was
     a thousand times that of a constant (`Standing.far_off`). Told once.
@@ -91,18 +92,23 @@ class UpdateTooSmall(OfMoves):
     ) -> _Reach | None:
         """Returns how far the steps go, if that is too little."""
         first, now = moves[0].largest, moves[-1].largest
-        if not 0 <= now <= 2 * first or first == 0:
+        grows = now > 2 * first
+        if not now >= 0 or (early if grows else first == 0):
             return None
         steps = [0, *(move.step for move in moves)]
         gaps = [b - a for a, b in pairwise(steps)]
         done = sum(m.largest * gap for m, gap in zip(moves, gaps))
         done /= self._collects
         left = now * max(0, at.plan - at.seen) / self._collects
-        never = done + left < 0.02 and at.gain < 0.1
+        known = at.seen - (at.step - moves[-1].step)
+        ahead = now * max(0, at.plan - known) / self._collects
+        if grows:
+            ahead *= (1 + at.plan / max(1, known)) / 2
+        never = done + ahead < 0.02 and at.gain < 0.1
         faded = now < 0.1 * first and left < 0.005 and at.gain < 0.2
         over = moves[-1].rate < 1e-3 * moves[0].rate and left < 1e-3
         if never:
-            return _Reach(at.plan, done + left)
+            return _Reach(at.plan, done + ahead)
         if early and (faded or (over and at.gain < 0.8)):
             return _Reach(at.plan - at.seen, left)
         return None

@@ -170,9 +170,11 @@ class ConstantOutput(_OfProgress):
     deviation or, for rows of probabilities around p, of sqrt(p (1 - p)); they
     vary by less than half of what they did at the first X-ray, or the loss does
     not fall; and it has not gone 5 % of its way down from the best constant
-    answer, if that is known (15 %, if by the X-rays' own batches, each against
-    its own constant, it is not 5 %). Or, at once, in two X-rays all inputs of
-    the batch are the same, and the loss has not fallen by 5 %. Told once.
+    answer (15 %, if by the X-rays' own batches, each against its own constant,
+    it is not 5 %) or, if that is not known, not fallen by 5 % since those
+    X-rays: where steps are fast they may be old, and what has been learned
+    meanwhile has changed the predictions. Or, at once, in two X-rays all inputs
+    of the batch are the same, and the loss has not fallen by 5 %. Told once.
     """
 
     name = "constant_output"
@@ -190,7 +192,9 @@ class ConstantOutput(_OfProgress):
             said = "All inputs of a batch are the same, so all predictions are."
             return self._finding(at, ("data",), said, "inputs")
         less = at.spread < 0.5 * at.began or not at.falling()
-        nothing = math.isnan(at.constant) or not _gained(at, at.gain)
+        nothing = not _gained(at, at.gain)
+        if math.isnan(at.constant):
+            nothing = not at.fallen >= _NOTHING
         if not (at.spread < _ALIKE and _late(at) and nothing and less):
             return None
         return self._finding(

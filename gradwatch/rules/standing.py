@@ -21,6 +21,8 @@ SCALE_FIRST = (
 """Advice for it."""
 
 _FAR = 1e3
+_LOST = 3.0
+_WINDOWS = 4
 _SMALL = 1e-30
 
 
@@ -36,6 +38,8 @@ class Standing:
             the median of the first window if this is higher.
         now: median of the last quarter of the run, two windows at least.
         newest: median of the last window.
+        then: median of the windows of the X-rays that `spread` is of, the lower
+            one; NaN if there was none.
         constant: loss of the best constant answer; NaN if not known.
         lowest: the lowest loss that the targets allow; NaN if not known.
         paired: share of the way that X-rays of the second half show, each
@@ -59,6 +63,7 @@ class Standing:
     first: float
     now: float
     newest: float
+    then: float
     constant: float
     lowest: float
     paired: float
@@ -84,6 +89,12 @@ class Standing:
         if math.isnan(self.constant):
             return (self.first - loss) / max(abs(self.first), _SMALL)
         return (self.constant - loss) / max(self.constant - self.lowest, _SMALL)
+
+    @property
+    def fallen(self) -> float:
+        """By what share the loss has fallen since X-rays saw predictions."""
+        now = min(self.now, self.newest)
+        return (self.then - now) / max(abs(self.then), _SMALL)
 
     @property
     def far_off(self) -> bool:
@@ -120,6 +131,13 @@ class Standing:
         """
         sure = math.log(2)
         return self.odds > (sure if math.isnan(self.spread) else -sure)
+
+    def lost(self) -> bool:
+        """Whether `later` rises, far above any answer that knows nothing."""
+        most = max(self.first, self.constant)
+        if not self.constant > 0 or len(self.later) < _WINDOWS:
+            return False
+        return bool(min(self.later) > _LOST * most) and falls(-self.later)
 
     def falling(self) -> bool:
         """Whether `later` falls, see `falls`."""

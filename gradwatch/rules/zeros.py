@@ -27,7 +27,6 @@ from gradwatch.rules.wording import listed
 __all__ = ["ZeroGradient"]
 
 _WINDOW = 64
-_HALF = 2.0**-24  # the smallest number above 0 of float16
 _KERAS = frozenset(
     (
         "",
@@ -40,6 +39,7 @@ _KERAS = frozenset(
         "exponential",
     )
 )
+_WEIGHTS = "Look at the sample or class weights; a cast to integers leaves 0."
 
 
 class _Window(NamedTuple):
@@ -70,7 +70,8 @@ class ZeroGradient:
     has none of 0 unless it is at its lowest, where hinges are at 0 and clipped
     logarithms at 1e-7). Or, in at least 95 % of the steps of a window of 64:
     all gradients are 0 and nine tenths of what can be learned are left
-    (`Headroom`); or those of all variables of some layers, which hold at least
+    (`Headroom`), or all sample weights of its last X-ray are 0, as is the loss
+    then; or those of all variables of some layers, which hold at least
     half of the weights, from the first window on, beginning with the first
     layer, for a reason that can be seen, and half is left; or those of such
     layers, wherever they are, in 2 windows in a row, and nine tenths are left;
@@ -185,7 +186,7 @@ class ZeroGradient:
         if not window.zero or window.xray is None or window.xray.blind:
             return
         if len(window.zero) == len(self._paths):
-            if window.left >= self._LEFT:
+            if window.left >= self._LEFT or window.xray.weightless:
                 yield self._finding(window)
             return
         paths = self._whole(window.zero)
@@ -225,17 +226,11 @@ class ZeroGradient:
             return False
         own = {self._activations.get(owner(path), "") for path in paths}
         seen = own - _KERAS or self._behind(paths)
-        return bool(seen) or self._underflow(xray) > 0.0
+        return bool(seen) or xray.underflow > 0.0
 
     def _behind(self, paths: list[str]) -> list[Cut]:
         """Returns the flat operations that have only these behind them."""
         return [cut for cut in self._flat if {*cut.variables} <= {*paths}]
-
-    def _underflow(self, xray: Xray) -> float:
-        """Returns the largest of other gradients, if float16 cannot hold it."""
-        sizes = xray.all("variable_gradient_max_abs").values()
-        largest = max([size for size in sizes if size > 0.0], default=0.0)
-        return largest if largest < _HALF else 0.0
 
     def _much(self, paths: list[str]) -> bool:
         size = sum(self._sizes[path] for path in paths)
@@ -247,6 +242,7 @@ class ZeroGradient:
         everything = len(paths) == len(self._paths)
         behind = self._behind(paths)
         causes, reason = self._reason(window.xray, everything, behind)
+        advice = _WEIGHTS if causes == ("data",) else self.advice
         which = (
             f"all {len(paths)} variables ({listed(paths)})"
             if everything
@@ -272,7 +268,7 @@ class ZeroGradient:
                 f"The gradient of {which} was exactly 0 {steps}, while the "
                 f"loss was {window.loss:.4g}.{reason}"
             ),
-            advice=cuts.advice(behind[0]) if behind else self.advice,
+            advice=cuts.advice(behind[0]) if behind else advice,
         )
 
     def _reason(
@@ -284,6 +280,8 @@ class ZeroGradient:
             return ("loss_not_differentiable",), f" {told}."
         if xray is None:
             return ("loss_not_differentiable",), ""
+        if xray.weightless:
+            return ("data",), " All sample weights of the batch are 0."
         for signal, cause, said in (
             ("layer_silent_ratio", "dead_units", "are 0 for all samples"),
             ("layer_bound_ratio", "saturation", "are at their bounds"),
@@ -292,7 +290,7 @@ class ZeroGradient:
             for path, ratio in layers.items():
                 if ratio == 1.0:
                     return (cause,), f" All units of {path} {said}."
-        if largest := self._underflow(xray):
+        if largest := xray.underflow:
             return ("float16_underflow",), (
                 f" Other gradients are at most {largest:.1g}: less than "
                 "float16 can hold."

@@ -54,6 +54,32 @@ def test_what_is_no_divergence() -> None:
         assert judged(DivergingLoss(), {LOSS: loss * noise}) == []
 
 
+def _climbed(power: float, constant: float = 2.3) -> Any:
+    """A classifier whose loss grows with a power of the steps."""
+    part = "sparse_categorical_crossentropy"
+    loss = 2.5 * (1 + np.arange(400) / 80) ** power * (0.9 + 0.1 * _noise(400))
+    return {
+        LOSS: loss,
+        Slot("loss_component", part): loss,
+        Slot("examples"): 32.0,
+        Slot("component_constant_loss", part): constant,
+        Slot("component_lowest_loss", part): 0.0,
+    }
+
+
+@settings(deadline=None, max_examples=20)
+@given(cuts=st.lists(st.integers(1, 399), max_size=9))
+def test_a_loss_that_is_climbed_step_by_step(cuts: Any) -> None:
+    """Steps of one length, uphill; no constant bounds the loss of a critic."""
+    xrays = (10, 20, 50, 100, 200)
+    (finding,) = judged(DivergingLoss(), _climbed(1.4), xrays, cuts=cuts)
+    assert 127 <= finding.last_step < 300
+    assert finding.causes[0] == "wrong_sign"
+    assert "a constant answer has 2.3" in finding.message
+    for healthy in (_climbed(1.4, np.nan), _climbed(1.4, 50.0), _climbed(0.4)):
+        assert judged(DivergingLoss(), healthy, xrays, cuts=cuts) == []
+
+
 @settings(deadline=None)
 @given(cuts=st.lists(st.integers(1, 199), max_size=9))
 def test_climbs_do_not_depend_on_cuts(cuts: Any) -> None:

@@ -45,6 +45,21 @@ def test_a_rate_that_fades_before_anything_is_learned() -> None:
     assert told(UpdateTooSmall, columns_of(2.0, warm_up)) == []
 
 
+def test_a_warm_up_that_no_plan_sees_the_end_of() -> None:
+    """Told after half of the plan: it would grow on as it does."""
+    (finding,) = told(UpdateTooSmall, columns_of(2.0, 1e-7 * STEPS))
+    assert 200 <= finding.last_step < 220
+    reach = finding.evidence["reach_of_plan"]
+    assert reach == pytest.approx(1e-7 * 400**2 / 2, rel=0.1)
+    assert told(UpdateTooSmall, columns_of(2.0, 1e-6 * STEPS)) == []
+
+
+def test_steps_since_the_last_x_ray_count() -> None:
+    """Fast steps have few X-rays: 400 steps of 1e-4 are 4 % all the same."""
+    columns = columns_of(2.0, 1e-4)
+    assert judged(UpdateTooSmall(), columns, (10, 20, 30), PLAN) == []
+
+
 def test_steps_that_only_collect_move_nothing() -> None:
     """400 steps of 1e-4 are 4 % of the norm, or 0.5 % in 50 updates."""
     columns = columns_of(2.0, 1e-4)

@@ -73,6 +73,23 @@ def test_the_same_for_every_example() -> None:
     assert (finding.subject, finding.last_step) == ("inputs", 31)
 
 
+def test_old_x_rays_say_nothing_of_what_was_learned_since() -> None:
+    """Without a constant to compare with, a loss that fell says enough."""
+    unknown = {
+        Slot("component_constant_loss", "sparse_categorical_crossentropy"): (
+            np.nan
+        ),
+        Slot("batch_example_std", "predictions"): np.where(
+            STEPS < 15, 0.2, 0.01
+        ),
+    }
+    learned = 0.2 + 2.1 * np.exp(-np.maximum(STEPS - 20, 0) / 60) + _noise() / 9
+    for loss, right in ((2.3 + _noise(), ["constant_output"]), (learned, [])):
+        columns = _columns(loss) | unknown
+        found = judged(ConstantOutput(), columns, (10, 20, 25), PLAN)
+        assert [finding.rule for finding in found] == right
+
+
 def test_a_constant_from_few_examples() -> None:
     """It is corrected upwards, too far perhaps; X-rays on their own are not."""
     few = {Slot("examples"): 20.0}

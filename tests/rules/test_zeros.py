@@ -71,6 +71,21 @@ def test_all_zero_and_right_so(healthy: Any) -> None:
     assert _zero(**healthy) == []
 
 
+@pytest.mark.parametrize("highest", [0.0, 1.0])
+def test_weights_of_zero_are_named(highest: float) -> None:
+    """No example counts, so the loss is 0; where one does, it is content."""
+    weighed = {
+        ("batch_min", "sample_weights"): 0.0,
+        ("batch_max", "sample_weights"): highest,
+    }
+    found = _zero(loss=0.0, extra=weighed)
+    assert [f.last_step for f in found] == ([] if highest else [63])
+    for finding in found:
+        assert finding.causes == ("data",)
+        assert "All sample weights of the batch are 0." in finding.message
+        assert "sample or class weights" in finding.advice
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.sets(st.integers(1, 299)))
 def test_all_later(cuts: set[int]) -> None:
