@@ -56,7 +56,8 @@ class Compared(NamedTuple):
         kind: what it expects, `""` for a loss of the user's own: `binary`
             (numbers in [0, 1] and a probability), `rows` (rows of
             probabilities), `classes` (ids and rows of probabilities),
-            `distance` (numbers), `hinge` (signs), `poisson` (counts).
+            `distance` (numbers), `hinge` (signs), `poisson` (counts); `""` also
+            where classes are not on the last axis.
         name: of the loss, as the user wrote it.
         logits: whether predictions are taken as logits.
         ignored: whether one class id is left out.
@@ -273,7 +274,8 @@ def _compared(
     name, options = _named(loss)
     logits = options.get("from_logits", False) is True
     ignored = options.get("ignore_class") is not None
-    return Compared(_kind(name), name, logits, ignored, y, p, part, last, units)
+    kind = _kind(name) if options.get("axis", -1) == -1 else ""
+    return Compared(kind, name, logits, ignored, y, p, part, last, units)
 
 
 def _named(loss: Any) -> tuple[str, dict[str, Any]]:

@@ -207,14 +207,16 @@ class NegativeLoss:
 
     Definition: the loss is negative; the smallest of the last 4 or 16
     magnitudes is more than 10 or 2 times the largest of all steps up to 16 or
-    64 steps before; and the loss falls faster and faster: of the last falls,
-    each over 18 steps (between means of 8), each is a fifth larger than the one
-    before, and the last one by more than three standard errors of the noise; or
-    the same of the last two, over 6 steps (between means of 4), where each is
-    twice the one before. Threshold: a likelihood of continuous numbers may well
-    be above 1 and its negative logarithm below 0; but near a bound, progress
-    slows down. What falls ever faster is no error, but a score that is
-    minimised instead of maximised, or an error with a minus. Told once.
+    64 steps before, which are as many at least (a cosine begins at 0, and one
+    step there is no measure of it); and the loss falls faster and faster: of
+    the last falls, each over 18 steps (between means of 8), each is a fifth
+    larger than the one before, and the last one by more than three standard
+    errors of the noise; or the same of the last two, over 6 steps (between
+    means of 4), where each is twice the one before. Threshold: a likelihood of
+    continuous numbers may well be above 1 and its negative logarithm below 0;
+    but near a bound, progress slows down. What falls ever faster is no error,
+    but a score that is minimised instead of maximised, or an error with a
+    minus. Told once.
     """
 
     name = "negative_loss"
@@ -231,6 +233,7 @@ class NegativeLoss:
         self._slow = Climbing(((64, 16, 2.0),))
         self._fast = Climbing(((16, 4, 10.0),))
         self._recent = np.zeros(0)
+        self._seen = 0
         self._told = False
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
@@ -244,11 +247,14 @@ class NegativeLoss:
         losses = record.values[:, self._loss].astype(float)
         recent = np.concatenate([self._recent, losses])
         self._recent = recent[-_KEPT:]
+        before = self._seen + np.arange(len(losses))
+        self._seen += len(losses)
         slow = fast = np.zeros(len(losses), np.bool_)
         if (losses < 0).any():
             known = np.concatenate([np.full(_KEPT, np.nan), recent])
             slow = falls_faster(known, len(losses), 8, 18, 3, 1.2)
             fast = falls_faster(known, len(losses), 4, 6, 2, 2.0)
+            slow, fast = slow & (before >= 79), fast & (before >= 19)
         climbs = (
             self._slow.look(record.steps, np.abs(losses), slow),
             self._fast.look(record.steps, np.abs(losses), fast),

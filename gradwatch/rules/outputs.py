@@ -59,6 +59,10 @@ class OutputMismatch:
       by the sum first, so that only negative ones count. One X-ray.
     - A binary crossentropy of logits gets them from an activation that is
       never negative, so that no probability is below one half. Two X-rays.
+    - A categorical crossentropy without `from_logits` gets the predictions of a
+      softmax whose mean is one in a whole number, as it is of any, and less
+      than a hundredth of their rows have a sum of 1: it runs over another axis
+      than that of the classes. One X-ray.
     - Probabilities where logits are expected: `softmax(p)` of n probabilities
       p has losses from `ln(n + 1) - max p` to `ln(n + 1 + 0.72 max p) - min p`,
       since `1 + p + p^2 / 2 <= e^p <= 1 + p + (e - 2) p^2`. Median and largest
@@ -106,6 +110,7 @@ class OutputMismatch:
         faults = {
             "constant": _constant(pair, p, self._columns, row),
             "outside": _outside(pair, p),
+            "axis": _axis(pair, p),
             "one_sided": _one_sided(pair, y, p),
             "twice": _twice(self._columns, pair, row, p),
             "bounds": _bounds(pair, y, p),
@@ -190,6 +195,25 @@ def _outside(pair: Compared, p: Field) -> _Fault | None:
         "probabilities: it clips the others, which then have no gradient.",
         "Give the loss `from_logits=True`, or the last layer a sigmoid or "
         "softmax.",
+    )
+
+
+def _axis(pair: Compared, p: Field) -> _Fault | None:
+    several = pair.kind in ("rows", "classes") and p.max > p.min
+    if pair.logits or not several or activation(pair.layer) != "softmax":
+        return None
+    places = 1 / p.mean if p.mean > 0 else math.nan
+    whole = (
+        abs(places - round(places)) < _NEAR * places if places > 1 else False
+    )
+    if not (p.unit_rows < _OUTSIDE and whole):
+        return None
+    return _Fault(
+        1,
+        f"{pair.path} is a softmax, but its predictions do not add up to 1 "
+        "over the classes: it runs over another axis, and compares examples "
+        "or places instead.",
+        "Let the softmax run over the last axis.",
     )
 
 

@@ -129,6 +129,16 @@ def test_a_loss_that_falls_ever_faster(pace: str) -> None:
     assert finding.causes == ("wrong_sign",)
 
 
+def test_a_cosine_that_begins_at_nothing() -> None:
+    """Its first value is no scale: 0.0004, say, of what ends at -1."""
+    steps = np.arange(200)
+    noise = np.random.default_rng(1).normal(size=200)
+    loss = -(np.tanh((steps / 60) ** 1.5) + 0.01 * noise)
+    for first in (0.0, 4e-4, 0.01):
+        loss[0] = first
+        assert judged(NegativeLoss(), {LOSS: loss}) == []
+
+
 def test_likelihoods_below_zero_are_healthy() -> None:
     """They fall ever more slowly, or at an even pace, from any height."""
     steps = np.arange(400)

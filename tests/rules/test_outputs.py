@@ -65,6 +65,24 @@ def test_an_output_that_does_not_fit(
     assert says in finding.message
 
 
+@pytest.mark.parametrize("name", ["SparseCategorical", "Categorical"])
+def test_a_softmax_over_another_axis(name: str) -> None:
+    """Over places: told at once; not where the loss looks there, too."""
+    scores = np.moveaxis(RANDOM.normal(size=(32, 10, 4)), 1, 2)
+    wrong = np.moveaxis(_softmax(scores), 1, 2)
+    loss = {"class_name": f"{name}Crossentropy", "from_logits": False}
+    y = RANDOM.integers(0, 4, (32, 10))
+    y = np.eye(4)[y] if name == "Categorical" else y
+    (finding,) = _told(anatomy(loss, "softmax", 4), y, wrong)
+    assert (finding.subject, finding.last_step) == ("m/output", 10)
+    assert "runs over another axis" in finding.message
+    there = anatomy(loss | {"axis": 1}, "softmax", 4)
+    assert _told(there, y, wrong) == []
+    right = _softmax(np.moveaxis(scores, 1, 2))
+    for fits in (right, 0.7 * wrong + 0.1 * right):  # a mixture of experts
+        assert _told(anatomy(loss, "softmax", 4), y, fits) == []
+
+
 @pytest.mark.parametrize(
     ("loss", "last", "targets", "predictions"),
     [
