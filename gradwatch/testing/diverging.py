@@ -61,6 +61,14 @@ def _own_step(sign: float) -> Program:
     return fits(model, diabetes(), judge, loss="mse", optimizer=rate, epochs=20)
 
 
+def _climbed(sign: float) -> Program:
+    """The same for digits by RMSprop, whose steps have one length."""
+    model = dense_net(64, [48], 10, kind=OwnStep, last="softmax")
+    model.change = lambda path, gradient: sign * gradient
+    rate = keras.optimizers.RMSprop(0.0005)
+    return classify_digits(model, rate, batch_size=32)
+
+
 def _agreement(sign: float) -> Any:
     """The mean product of label and score, as a loss of the wrong sign."""
 
@@ -184,6 +192,14 @@ FAULTY = (
         severity="critical",
         fixed=lambda: _own_step(1.0),
         reaches=0.4,
+    ),
+    Scenario(
+        "ascent_by_rmsprop",
+        "The gradient is added, in steps of one length: a slow, steady climb.",
+        lambda: _climbed(-1.0),
+        rule="diverging_loss",
+        severity="critical",
+        fixed=lambda: _climbed(1.0),
     ),
     Scenario(
         "negated_loss",

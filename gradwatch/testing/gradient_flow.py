@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 from keras.optimizers import Adam
 
@@ -146,6 +147,13 @@ def _small_loss(scaling: bool) -> Program:
     )
 
 
+def _weighted(kind: str) -> Program:
+    """Digits with sample weights from 0.2 to 0.99, cast to a type."""
+    weights = np.random.default_rng(0).uniform(0.2, 0.99, 1797).astype(kind)
+    model = dense_net(64, [48], 10, last="softmax")
+    return classify_digits(model, sample_weight=weights)
+
+
 FAULTY = (
     Scenario(
         "accuracy_as_loss",
@@ -221,6 +229,14 @@ FAULTY = (
         rule="zero_gradient",
         also=("stalled_loss",),
         fixed=lambda: classify_tumours(None, _hits(ops.tanh), epochs=12),
+    ),
+    Scenario(
+        "weights_cast_to_integers",
+        "Sample weights below 1, cast to integers: no example counts.",
+        lambda: _weighted("int32"),
+        rule="zero_gradient",
+        fixed=lambda: _weighted("float32"),
+        within=64,
     ),
     Scenario(
         "clipped_predictions",

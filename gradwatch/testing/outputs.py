@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
+from keras.optimizers import Adam
 
 from gradwatch.testing.data import (
+    Data,
     diabetes,
+    first_symbol,
     prices,
 )
 from gradwatch.testing.programs import (
+    accuracy,
     classify_digits,
     classify_tumours,
     dense_net,
+    fits,
     regress,
     sgd,
 )
@@ -36,6 +42,23 @@ def _logits(
         model.add(layers.Lambda(lambda p: ops.clip(p, 1e-7, 1.0), name="safe"))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=inside)
     return classify_digits(model, rate, loss=loss)
+
+
+def _tags(axis: int) -> Program:
+    """Each place is to be tagged by the first symbol of its sequence."""
+    x, y = first_symbol(10)
+    data = Data(x, np.repeat(y[:, None], 10, 1))
+    model = keras.Sequential(
+        [
+            keras.Input((10,), dtype="int32"),
+            layers.Embedding(4, 8),
+            layers.GRU(24, return_sequences=True),
+            layers.Dense(4, name="scores"),
+            layers.Softmax(axis, name="tags"),
+        ]
+    )
+    loss = "sparse_categorical_crossentropy"
+    return fits(model, data, accuracy(data), loss=loss, optimizer=Adam(0.01))
 
 
 FAULTY = (
@@ -82,6 +105,15 @@ FAULTY = (
         fixed=lambda: classify_tumours(
             None, keras.losses.BinaryCrossentropy(from_logits=True)
         ),
+    ),
+    Scenario(
+        "softmax_over_places",
+        "A softmax over the places of a sequence, not over the tags.",
+        lambda: _tags(1),
+        rule="output_mismatch",
+        subject="tags",
+        fixed=lambda: _tags(-1),
+        within=11,
     ),
     Scenario(
         "sigmoid_for_progression",

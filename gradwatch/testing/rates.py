@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 from keras.optimizers import Adam
 
 from gradwatch.testing.data import (
@@ -56,7 +56,7 @@ def _absolute(rate: float) -> Program:
     )
 
 
-def _images(rate: float) -> Program:
+def _images(rate: Any) -> Program:
     """A small convolutional net by Adam."""
     model = keras.Sequential(
         [
@@ -74,6 +74,17 @@ def _images(rate: float) -> Program:
 def _decays(steps: int) -> Program:
     schedule = keras.optimizers.schedules.ExponentialDecay
     return dense_digits(Adam(schedule(0.01, steps, 0.5)), units=[64])
+
+
+class _Ramp(keras.optimizers.schedules.LearningRateSchedule):
+    """Grows linearly up to 0.002, within so many steps."""
+
+    def __init__(self, steps: float) -> None:
+        self._steps = steps
+
+    def __call__(self, step: Any) -> Any:
+        """See Keras."""
+        return 0.002 * ops.minimum(1.0, ops.cast(step, "float32") / self._steps)
 
 
 def _warm_up(whole: bool) -> Program:
@@ -176,6 +187,14 @@ _LOW = (
         rule="update_too_small",
         also=("stalled_loss", "slow_loss"),
         fixed=lambda: _images(0.002),
+    ),
+    Scenario(
+        "warm_up_without_end",
+        "A warm-up of 10^7 steps: examples were counted, of all epochs.",
+        lambda: _images(_Ramp(1e7)),
+        rule="update_too_small",
+        also=("stalled_loss", "slow_loss"),
+        fixed=lambda: _images(_Ramp(50.0)),
     ),
     Scenario(
         "texts_rate_tiny",

@@ -71,7 +71,7 @@ def test_a_softmax_over_another_axis(name: str) -> None:
     scores = np.moveaxis(RANDOM.normal(size=(32, 10, 4)), 1, 2)
     wrong = np.moveaxis(_softmax(scores), 1, 2)
     loss = {"class_name": f"{name}Crossentropy", "from_logits": False}
-    y = RANDOM.integers(0, 4, (32, 10))
+    y: Any = RANDOM.integers(0, 4, (32, 10))
     y = np.eye(4)[y] if name == "Categorical" else y
     (finding,) = _told(anatomy(loss, "softmax", 4), y, wrong)
     assert (finding.subject, finding.last_step) == ("m/output", 10)
