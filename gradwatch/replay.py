@@ -1,9 +1,9 @@
 """Judging again: a recorded run goes through rules, as it went live.
 
 With the headlines of the autopsies that lie in the run directory. So a rule can
-be tested on old runs. It sees what was recorded: every step of
-short runs, less of long ones (see `sinks/thinning.py`), and the newest Anatomy.
-Beats are not recorded: rules about liveness stay silent. Needs no TensorFlow.
+be tested on old runs. It sees what was recorded: every step of short runs, less
+of long ones (see `sinks/thinning.py`), and each Schema's newest Anatomy. Beats
+are not recorded: rules about liveness stay silent. Needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from gradwatch.records import (
 )
 from gradwatch.rules.folding import Folding
 from gradwatch.sinks.readings import read_run
-from gradwatch.sinks.state import ANATOMY
+from gradwatch.sinks.state import ANATOMY, earlier_anatomy
 from gradwatch.strict_json import read_anatomy
 
-__all__ = ["Opened", "Recording", "judge", "read_recording", "replay"]
+__all__ = ["Opened", "Part", "judge", "read_recording", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,16 @@ class Opened:
     schema: Schema
 
 
-class Recording(NamedTuple):
-    """What a run directory holds for rules.
+class Part(NamedTuple):
+    """What a run directory holds of a Schema, for rules.
 
     Attributes:
-        anatomy: the newest facts about the model.
-        parts: each Schema of the run, in order, with its Blocks and Epochs; the
-            first one, before anything was traced, has no slots.
+        opened: the Schema, and the newest facts about the model under it.
+        records: its Blocks and Epochs by their steps.
     """
 
-    anatomy: Anatomy
-    parts: list[tuple[Schema, list[Block | Epoch]]]
+    opened: Opened
+    records: list[Block | Epoch]
 
 
 def replay(run_dir: str | Path, rules: Sequence[Rule]) -> list[Finding]:
@@ -70,7 +69,7 @@ def replay(run_dir: str | Path, rules: Sequence[Rule]) -> list[Finding]:
     Raises:
         GradWatchError: there is no recorded run in that folder.
     """
-    findings = judge(rules, _received(read_recording(run_dir)))
+    findings = judge(rules, _received(read_recording(Path(run_dir))))
     for file in Path(run_dir).glob("blackbox/step-*/autopsy.json"):
         autopsy = Autopsy.from_json(json.loads(file.read_text()))
         findings = explained(findings, autopsy)
@@ -94,20 +93,24 @@ def judge(
     return told
 
 
-def _received(recording: Recording) -> Iterator[Opened | Record]:
+def _received(parts: Iterable[Part]) -> Iterator[Opened | Record]:
     """What a rule got while the run was live."""
-    for schema, records in recording.parts:
-        yield Opened(recording.anatomy, schema)
-        if schema.slots:
-            yield Block.empty(len(schema.slots))
+    for opened, records in parts:
+        yield opened
+        if slots := opened.schema.slots:
+            yield Block.empty(len(slots))
         yield from records
 
 
-def read_recording(run_dir: str | Path) -> Recording:
-    """Reads a run directory; see `replay`."""
-    path = Path(run_dir) / ANATOMY
+def read_recording(run_dir: Path) -> list[Part]:
+    """Reads a run directory; see `replay`.
+
+    Returns:
+        A part for each Schema of the run, in order; the first one, before
+        anything was traced, has no slots.
+    """
     try:
-        anatomy = read_anatomy(json.loads(path.read_text()))
+        newest = _anatomy(run_dir / ANATOMY)
     except OSError:
         raise GradWatchError(
             expected(
@@ -122,8 +125,20 @@ def read_recording(run_dir: str | Path) -> Recording:
         part = parts.setdefault(schema, [])
         if record is not None:
             part.append(record)
-    ordered = [(schema, list(_ordered(part))) for schema, part in parts.items()]
-    return Recording(anatomy, ordered)
+    return [
+        Part(Opened(_of(run_dir, schema, newest), schema), list(_ordered(part)))
+        for schema, part in parts.items()
+    ]
+
+
+def _of(run_dir: Path, schema: Schema, newest: Anatomy) -> Anatomy:
+    """Returns the facts about the model under a Schema."""
+    file = earlier_anatomy(run_dir, schema)
+    return _anatomy(file) if file.exists() else newest
+
+
+def _anatomy(file: Path) -> Anatomy:
+    return read_anatomy(json.loads(file.read_text()))
 
 
 def _ordered(records: Sequence[Block | Epoch]) -> Iterator[Block | Epoch]:

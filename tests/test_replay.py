@@ -36,7 +36,8 @@ class Told:
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """Keeps what is to be told of."""
-        self._facts = [anatomy.model, len(anatomy.variables), schema.hash]
+        trained = sum(v.trainable for v in anatomy.variables)
+        self._facts = [anatomy.model, trained, schema.hash]
 
     def check(self, record: Record) -> Iterator[Finding]:
         """Finds each row and each Epoch."""
@@ -94,16 +95,32 @@ def test_a_new_schema_begins_anew(tmp_path: Path) -> None:
     model.get_layer("hidden").trainable = False
     model.compile("sgd", model.loss)
     fit(model, watch)
-    recording = read_recording(str(watch.path))
-    parts = [part for part in recording.parts if part[0].slots]
-    first, second = (schema for schema, _ in parts)
+    assert watch.path is not None
+    parts = [p for p in read_recording(watch.path) if p.opened.schema.slots]
+    first, second = (part.opened.schema for part in parts)
     assert (first.first_step, second.first_step) == (0, 17)
     assert len(first.slots) > len(second.slots)
-    for schema, records in parts:
+    for opened, records in parts:
         steps = [s for r in records if isinstance(r, Block) for s in r.steps]
-        start = schema.first_step
+        start = opened.schema.first_step
         assert steps == list(range(start, start + 17))
-    assert not [v for v in recording.anatomy.variables if np.isnan(v.scale)][3:]
+        scales = [variable.scale for variable in opened.anatomy.variables]
+        assert not [scale for scale in scales if np.isnan(scale)][3:]
+
+
+def test_each_phase_is_judged_by_its_own_facts(tmp_path: Path) -> None:
+    """What is frozen in one, trained in the next, and then frozen again."""
+    watch = GradWatch(tmp_path, rules=[Told(), *default_rules()])
+    model = classifier()
+    for trains in (False, True, False):
+        model.get_layer("hidden").trainable = trains
+        model.compile("adam", model.loss)
+        fit(model, watch)
+    told = [f.evidence["facts"][1] for f in watch.findings if f.rule == "told"]
+    assert told == [4] * 18 + [6] * 18 + [4] * 18
+    assert watch.path is not None
+    again = replay(watch.path, [Told(), *default_rules()])
+    assert list(map(dumps, again)) == list(map(dumps, watch.findings))
 
 
 def test_what_cannot_be_judged_is_said(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """`state.json`: the present of a run, for everyone outside the process.
 
-And `anatomy.json`, the frozen facts about its model. Both are replaced
-atomically, so a reader sees a whole file at any moment, also after the trainer
-was killed.
+And `anatomy.json`, the frozen facts about its model; what they were under an
+earlier Schema stays as `anatomy-<hash>.json`. All are replaced atomically, so a
+reader sees a whole file at any moment, also after the trainer was killed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "StateSink",
     "add_autopsies",
     "check",
+    "earlier_anatomy",
     "find_run",
     "read_state",
 ]
@@ -62,14 +63,19 @@ class StateSink:
         self._state = state
         self._tried = -_PAUSE
         self._asked = False
+        self._schema = Schema()
 
     def open(self, run: Run, schema: Schema) -> None:
         """Writes the anatomy, and a snapshot already before the first step."""
         self._asked = True
         self._write_if_due()
         if schema.slots:
-            text = dumps(self._state.anatomy).encode()
-            _replace(self._path.with_name(ANATOMY), text)
+            file = self._path.with_name(ANATOMY)
+            if self._schema.slots and schema != self._schema:
+                file.replace(earlier_anatomy(self._path.parent, self._schema))
+            self._schema = schema
+            _replace(file, dumps(self._state.anatomy).encode())
+            earlier_anatomy(self._path.parent, schema).unlink(missing_ok=True)
 
     def write(self, record: Record) -> None:
         """Writes the snapshot if one is asked for and the second is over."""
@@ -88,6 +94,11 @@ class StateSink:
         self._tried = time.monotonic()
         _replace(self._path, _fit(self._state.snapshot()))
         self._asked = False
+
+
+def earlier_anatomy(run_dir: Path, schema: Schema) -> Path:
+    """Returns where the anatomy of a Schema lies that is not the newest one."""
+    return run_dir / ANATOMY.replace(".", f"-{schema.hash}.")
 
 
 def check(run_dir: str | Path) -> None:
