@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gradwatch.audit.command import register as audit_functions
 from gradwatch.drill import drill
 from gradwatch.errors import not_installed
 from gradwatch.monitoring.command import app as monitoring
@@ -100,6 +101,7 @@ def _root(
 app.command()(drill)
 look_at_runs(app)
 report_runs(app)
+audit_functions(app)
 
 
 @app.command()
