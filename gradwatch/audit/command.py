@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pkgutil
 import sys
@@ -28,7 +29,8 @@ _Name = Annotated[
     str,
     typer.Argument(
         metavar="MODULE:NAME",
-        help="A function, or an object: loss, activation, layer.",
+        help="A function or object: loss, activation, layer. A class is "
+        "called without arguments.",
     ),
 ]
 _Inputs = Annotated[
@@ -104,4 +106,10 @@ def _resolved(name: str) -> Any:
         found = pkgutil.resolve_name(name)
     except (ValueError, ImportError, AttributeError) as error:
         raise failed(f"`{name}`: {error}.") from None
-    return found
+    if not inspect.isclass(found):
+        return found
+    try:
+        return found()
+    except TypeError as error:
+        said = f"`{name}` is a class. Name an object of it: {error}."
+        raise failed(said) from None

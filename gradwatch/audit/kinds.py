@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from gradwatch.errors import GradWatchError, expected
 
 __all__ = ["subject_of"]
 
-_TARGETS = ("y_true", "true", "target", "targets", "label", "labels", "y")
+_TARGETS = {"y_true", "true", "target", "targets", "label", "labels"}
 _DO = (
     "State the arguments: inputs={name: shape, shape and range, or array}, "
     "with a shape and a range such as ((4, 3), (0, 1))."
@@ -59,7 +60,7 @@ def subject_of(thing: Any, inputs: Any, seed: int) -> Subject:
     call = _function_call(thing)
     if len(names) == 1 and stated <= set(names):
         return _activation(thing, names[0], call, inputs, seed)
-    if len(names) == 2 and (not stated or stated & {"y_true", "y_pred"}):
+    if len(names) == 2 and (not stated or _TARGETS & {*map(str.lower, names)}):
         return _loss(thing, _name(thing), call, inputs, seed)
     return _function(thing, call, inputs, names, seed)
 
@@ -98,13 +99,15 @@ def _domains(
         if pair is not None:
             return pair
 
-    def ordered(*values: Any) -> Any:
+    def ordered(true: Any, predicted: Any, dtype: str) -> Any:
+        values = (predicted, true) if targets else (true, predicted)
         with keras.StatelessScope():
-            return call(
-                values if not targets else values[::-1], "float64", False
-            )
+            return call(values, dtype, False)
 
-    found = chosen(ordered, np.random.default_rng(seed), stated)
+    random = np.random.default_rng(seed)
+    own = _signature(thing)
+    shapes = own[1 - targets] if len(own) == 2 else None
+    found = chosen(ordered, random, stated, _text(thing), shapes)
     if isinstance(found, Pair):
         return found
     raise GradWatchError(
@@ -117,7 +120,9 @@ def _activation(
     thing: Any, name: str, call: Call, inputs: Any, seed: int
 ) -> Subject:
     stated = stated_domains(inputs, [name])
+    own = _signature(thing)
     tried = [stated[name]] if name in stated else [
+        *(Domain(shape) for shape in own[:1]),
         Domain((3, 6)), Domain((6,)), Domain((2, 4, 4, 3)), Domain(()),
     ]  # fmt: skip
     why: list[Exception] = []
@@ -144,7 +149,7 @@ def _function(
             f"{', '.join(missing) or 'all'}. {_DO}"
         )
     found = [
-        Input(name, domain, not domain.whole and name not in _TARGETS[:5])
+        Input(name, domain, not domain.whole and name not in _TARGETS)
         for name, domain in stated.items()
     ]
     subject = Subject(
@@ -174,6 +179,16 @@ def _arguments(thing: Any) -> list[str]:
     ]
 
 
+def _signature(thing: Any) -> list[tuple[int, ...]]:
+    """Shapes of the arguments of a `tf.function`, where it has a signature."""
+    specs = getattr(thing, "input_signature", None) or ()
+    return [
+        tuple(size or 3 for size in spec.shape)
+        for spec in specs
+        if spec.shape.rank is not None
+    ]
+
+
 def _function_call(thing: Any) -> Call:
     def call(values: Sequence[Any], dtype: str, training: bool) -> Any:
         return thing(*values)
@@ -197,6 +212,16 @@ def _loss_call(loss: Any) -> Call:
         return of(dtype)(*values)
 
     return call
+
+
+def _text(thing: Any) -> str:
+    """Name and code of a loss, as far as they are known."""
+    code = getattr(thing, "fn", None) or thing
+    if isinstance(thing, keras.losses.Loss) and code is thing:
+        code = type(thing)
+    with contextlib.suppress(OSError, TypeError):
+        return f"{_name(thing)}\n{inspect.getsource(code)}"
+    return _name(thing)
 
 
 def _of_keras(function: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def model_subject(model: Any, batch: tuple[Any, ...], seed: int) -> Subject:
         x, y, *given = values
         with (
             computing_in(model, dtype),
+            _losses_in(model, dtype),
             mapped(model, weights, given, dtype),
         ):
             predictions = model(x, training=training)
@@ -61,3 +63,22 @@ def model_subject(model: Any, batch: tuple[Any, ...], seed: int) -> Subject:
     if why is not None:
         raise GradWatchError(f"`{model.name}` cannot be called: {why}")
     return subject
+
+
+@contextlib.contextmanager
+def _losses_in(model: Any, dtype: str) -> Iterator[None]:
+    """Inside, the losses of a compiled model compute in `dtype`.
+
+    They cast what they get (Keras 3.15.1, `losses/loss.py`, `__call__`).
+    """
+    whole = model._compile_loss
+    parts = [part.loss for part in getattr(whole, "_flat_losses", None) or ()]
+    losses = [loss for loss in (whole, *parts) if hasattr(loss, "_dtype")]
+    before = [(loss, loss._dtype) for loss in losses]
+    for loss, _ in before:
+        loss._dtype = dtype
+    try:
+        yield
+    finally:
+        for loss, own in before:
+            loss._dtype = own

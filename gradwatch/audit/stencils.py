@@ -158,6 +158,9 @@ def _kinked(
     steady &= usable[1:] & usable[:-1] & ~inside[1:] & ~inside[:-1]
     steady &= _stays(away, usable)[1:]
     found = np.where(steady.any(0), OUTSIDE, UNJUDGED)
+    steepest = np.maximum(np.abs(right), np.abs(left))
+    jumps = steepest[1:] > 5 * steepest[:-1] + little[1:]
+    inside[1:] &= ~jumps
     last = np.where(usable, np.arange(len(usable))[:, None], -1).max(0)
     known = np.take_along_axis(inside, np.maximum(last, 0)[None], 0)[0]
     return np.where((last >= 0) & known, KINK, found)

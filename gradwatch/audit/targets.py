@@ -7,6 +7,8 @@ most derivatives are not zero; of pairs that do as well, the widest.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,10 +18,11 @@ import tensorflow as tf
 
 from gradwatch.audit.domain import Domain, Kind
 
-__all__ = ["Pair", "candidates", "chosen", "known"]
+__all__ = ["Pair", "candidates", "chosen", "known", "shapes"]
 
 _BATCH, _CLASSES = 4, 3
 _POINTS = 6
+_TINY = 1e-4
 _BETTER = 0.02
 """So much more of finite numbers and of slopes is worth a narrower domain."""
 
@@ -40,19 +43,47 @@ def _pair(targets: Kind, predictions: Kind, classes: int = _CLASSES) -> Pair:
     return Pair(Domain(shape, targets), Domain(shape, predictions))
 
 
-def candidates() -> Iterator[Pair]:
-    """Yields what is tried, widest first."""
-    yield _pair("real", "real")
-    yield _pair("signs", "real")
-    yield _pair("binary", "real")
-    yield _pair("one_hot", "real")
-    yield _pair("positive", "positive")
-    yield _pair("binary", "unit")
-    yield _pair("one_hot", "simplex")
-    yield _pair("simplex", "simplex")
-    yield _pair("ids", "real")
-    yield _pair("ids", "simplex")
+_REAL: tuple[tuple[Kind, Kind], ...] = (
+    ("real", "real"),
+    ("ids", "real"),
+    ("signs", "real"),
+    ("binary", "real"),
+    ("one_hot", "real"),
+)
+_BOUNDED: tuple[tuple[Kind, Kind], ...] = (
+    ("ids", "simplex"),
+    ("binary", "unit"),
+    ("one_hot", "simplex"),
+    ("simplex", "simplex"),
+    ("positive", "positive"),
+)
+_SHARES = re.compile(
+    "dice|jaccard|iou|tversky|focal|entropy|bce|kl_?div|likelihood|prob", re.I
+)
+_LOGITS = re.compile("logit|sigmoid|softmax|softplus", re.I)
+
+
+def candidates(text: str = "") -> Iterator[Pair]:
+    """Yields what is tried, likeliest first.
+
+    Args:
+        text: name and code of the loss, as far as they are known: where they
+            speak of probabilities, and not of logits, bounded predictions come
+            first.
+    """
+    name = text.partition("\n")[0]
+    bounded = _SHARES.search(name) and not _LOGITS.search(text)
+    kinds = (*_BOUNDED, *_REAL) if bounded else (*_REAL, *_BOUNDED)
+    for targets, predictions in kinds:
+        yield _pair(targets, predictions)
+
+
+def shapes() -> Iterator[Pair]:
+    """Yields what is tried of a loss that takes none of the others."""
     yield Pair(Domain((_BATCH,)), Domain((_BATCH,)))
+    for wide in (2, 4):  # a mean and a width, say
+        yield Pair(Domain((_BATCH, 1)), Domain((_BATCH, wide)))
+    yield Pair(Domain((_BATCH, 2)), Domain((_BATCH, 4)))
     images = (2, 16, 16, 1)
     yield Pair(Domain(images, "unit"), Domain(images, "unit"))
 
@@ -79,7 +110,6 @@ _KERAS: dict[str, tuple[Kind, Kind]] = {
     "squared_hinge": ("signs", "real"),
     "tversky": ("binary", "unit"),
 }
-_LOGITS = ("unit", "simplex")
 
 
 def known(name: str, from_logits: bool) -> Pair | None:
@@ -97,40 +127,58 @@ def known(name: str, from_logits: bool) -> Pair | None:
     if name not in _KERAS:
         return None
     targets, predictions = _KERAS[name]
-    if from_logits and predictions in _LOGITS:
+    if from_logits and predictions in ("unit", "simplex"):
         predictions = "real"
     return _pair(targets, predictions)
 
 
 def chosen(
-    call: Callable[[Any, Any], Any],
+    call: Callable[[Any, Any, str], Any],
     random: np.random.Generator,
     stated: Sequence[Domain | None] = (None, None),
+    text: str = "",
+    shape: tuple[int, ...] | None = None,
 ) -> Pair | Exception:
     """Returns the domains that a loss takes, or why it takes none.
 
     Args:
-        call: of targets and predictions, float64 tensors or int32.
+        call: of targets and predictions, tensors of a dtype (int32 where they
+            are whole numbers), and the name of the dtype.
         random: draws the points.
         stated: domains of targets and predictions that are known.
+        text: see `candidates`.
+        shape: of the predictions, if it is known.
     """
-    best, score, why = None, -1.0, Exception("nothing was tried")
-    for pair in (_fitted(pair, stated) for pair in candidates()):
-        try:
-            found = _score(call, pair, random)
-        except Exception as error:  # whatever the user's code raises
-            why = error
-            continue
-        if found > score + _BETTER:
-            best, score = pair, found
-        if score >= 1.0:
-            break
-    return best or why
+    why: list[Exception] = []
+    tries = itertools.product(
+        (list(candidates(text)), list(shapes())), ("float64", "float32")
+    )
+    for pairs, dtype in tries:
+        best, score = None, -1.0
+        for pair in (_fitted(pair, stated, shape) for pair in pairs):
+            try:
+                found = _score(call, pair, random, dtype)
+            except Exception as error:  # whatever the user's code raises
+                why.append(error)
+                continue
+            if found > score + _BETTER:
+                best, score = pair, found
+            if score >= 1.0:
+                break
+        if best is not None:
+            return best
+    return why[0]
 
 
-def _fitted(pair: Pair, stated: Sequence[Domain | None]) -> Pair:
+def _fitted(
+    pair: Pair,
+    stated: Sequence[Domain | None],
+    shape: tuple[int, ...] | None,
+) -> Pair:
     """A pair in which one is as stated, and the other of its shape."""
     targets, predictions = stated
+    if predictions is None and targets is None and shape is not None:
+        predictions = replace(pair.predictions, shape=shape)
     if predictions is not None:
         shape = predictions.shape
         short = pair.targets.kind == "ids"
@@ -145,24 +193,36 @@ def _fitted(pair: Pair, stated: Sequence[Domain | None]) -> Pair:
 
 
 def _score(
-    call: Callable[[Any, Any], Any], pair: Pair, random: np.random.Generator
+    call: Callable[[Any, Any, str], Any],
+    pair: Pair,
+    random: np.random.Generator,
+    dtype: str,
 ) -> float:
-    """Share of finite values, plus that of slopes that are finite, not zero."""
-    shares = []
+    """How well a loss does with such numbers, from 0 to 1.
+
+    The mean share of finite values, and of examples with a slope that is finite
+    and not zero; half of it where it rounds targets that are no whole numbers.
+    """
+    shares, rounds = [], []
     for _ in range(_POINTS):
+        drawn = [domain.sample(random, 1)[0] for domain in pair]
         targets, predictions = (
-            tf.constant(
-                d.sample(random, 1)[0], tf.int32 if d.whole else tf.float64
-            )
-            for d in pair
+            tf.constant(value, tf.int32 if domain.whole else dtype)
+            for value, domain in zip(drawn, pair)
         )
         with tf.GradientTape() as tape:
             tape.watch(predictions)
-            value = tf.convert_to_tensor(call(targets, predictions))
+            value = tf.convert_to_tensor(call(targets, predictions, dtype))
         slopes = tape.gradient(value, predictions)
         slopes = tf.zeros_like(predictions) if slopes is None else slopes
-        finite = np.isfinite(np.asarray(value, float)).mean()
         slopes = np.asarray(tf.convert_to_tensor(slopes), float)
-        useful = (np.isfinite(slopes) & (slopes != 0)).mean()
-        shares.append((finite + useful) / 2)
-    return float(np.mean(shares))
+        useful = np.isfinite(slopes) & (slopes != 0)
+        rows = useful.reshape(len(useful), -1).any(1) if useful.ndim else useful
+        finite = np.isfinite(np.asarray(value, float)).mean()
+        shares.append((finite + rows.mean()) / 2)
+        if pair.targets.kind in ("real", "positive", "unit", "simplex"):
+            moved = tf.constant(drawn[0] * (1 + _TINY), dtype)
+            after = call(moved, predictions, dtype)
+            rounds.append(np.array_equal(after, value, equal_nan=True))
+    ignored = bool(rounds) and all(rounds)
+    return float(np.mean(shares)) * (0.5 if ignored else 1.0)
