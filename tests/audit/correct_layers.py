@@ -233,6 +233,13 @@ class LearntSwish(layers.Layer):
         return x * ops.sigmoid(self.beta * x)
 
 
+def scaled_rows() -> Any:
+    """Returns a layer that scales each row to length 1."""
+    return layers.Lambda(
+        lambda x: x * ops.rsqrt(ops.sum(x * x, -1, keepdims=True) + 1e-6)
+    )
+
+
 STEPS: Inputs = {"x": ((2, 4, 3), -1.0, 1.0)}
 KEPT: Inputs = {"x": ((2, 4, 3), -1.0, 1.0), "keep": ((2, 4), 0, 1)}
 FILM: Inputs = {
@@ -269,4 +276,5 @@ LAYERS = (
     _fine(SqueezeExcite, IMAGE),
     _fine(Lookup, WORDS),
     _fine(LearntSwish),
+    Correct("layer_lambda", scaled_rows, None),
 )

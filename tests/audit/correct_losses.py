@@ -33,6 +33,7 @@ def focal_probabilities(y_true: Any, y_pred: Any) -> Any:
     return -ops.mean((1.0 - hit) ** 2 * ops.log(hit), axis=-1)
 
 
+@tf.function
 def dice_loss(y_true: Any, y_pred: Any) -> Any:
     """1 - Dice coefficient of each mask, smoothed."""
     overlap = tf.reduce_sum(y_true * y_pred, axis=-1)
@@ -47,12 +48,13 @@ def batch_dice(y_true: Any, y_pred: Any) -> Any:
     return 1.0 - (2.0 * overlap + 1.0) / (size + 1.0)
 
 
-def tversky_loss(y_true: Any, y_pred: Any) -> Any:
+def tversky_loss(y_true: Any, y_pred: Any, alpha: float = 0.7) -> Any:
     """Dice in which a miss counts more than a false alarm."""
     hits = tf.reduce_sum(y_true * y_pred, axis=-1)
     missed = tf.reduce_sum(y_true * (1.0 - y_pred), axis=-1)
     false = tf.reduce_sum((1.0 - y_true) * y_pred, axis=-1)
-    return 1.0 - (hits + 1.0) / (hits + 0.7 * missed + 0.3 * false + 1.0)
+    wrong = alpha * missed + (1.0 - alpha) * false
+    return 1.0 - (hits + 1.0) / (hits + wrong + 1.0)
 
 
 def kl_of_gaussians(mean: Any, log_variance: Any) -> Any:
@@ -162,6 +164,17 @@ def ridge_error(y_true: Any, y_pred: Any) -> Any:
     return tf.reduce_mean(error, axis=-1)
 
 
+def mapped_error(y_true: Any, y_pred: Any) -> Any:
+    """Root of the squared error of one example after the other."""
+
+    def one(pair: Any) -> Any:
+        error = tf.reduce_mean(tf.square(pair[0] - pair[1]))
+        return tf.sqrt(error + 1e-4)
+
+    pairs = (y_true, y_pred)
+    return tf.map_fn(one, pairs, fn_output_signature=y_pred.dtype)
+
+
 class Charbonnier(keras.losses.Loss):
     """Smooth absolute error."""
 
@@ -244,6 +257,7 @@ LOSSES = (
     _fine(log_error, AMOUNTS),
     _fine(percentage_error, AMOUNTS),
     _fine(ridge_error),
+    _fine(mapped_error),
     _fine(Charbonnier),
     _fine(WeightedMean),
     _fine(QuantileLoss, BANDS),

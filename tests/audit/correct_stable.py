@@ -166,12 +166,14 @@ def add_bias(x: Any, bias: Any) -> Any:
     return x + bias, grad
 
 
-@tf.custom_gradient
+@ops.custom_gradient
 def gate(value: Any, switch: Any) -> Any:
     """Lets a value through as far as its switch is open."""
-    opened = tf.sigmoid(switch)
+    opened = ops.sigmoid(switch)
 
-    def grad(upstream: Any) -> Any:
+    def grad(*args: Any, upstream: Any = None) -> Any:
+        if upstream is None:
+            (upstream,) = args
         d_switch = upstream * value * opened * (1.0 - opened)
         return upstream * opened, d_switch
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.audit.planted_backward import BACKWARD
 from tests.audit.planted_epsilon import EPSILON
 from tests.audit.planted_layers import LAYERS
+from tests.audit.planted_loss_backward import LOSS_BACKWARD
 from tests.audit.planted_missing import MISSING
 from tests.audit.planted_nonfinite import NONFINITE
 from tests.audit.planted_sane import SANE
@@ -18,6 +19,7 @@ __all__ = ["PLANTED"]
 
 PLANTED: tuple[Planted, ...] = (
     *BACKWARD,
+    *LOSS_BACKWARD,
     *MISSING,
     *NONFINITE,
     *EPSILON,

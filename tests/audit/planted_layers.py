@@ -177,6 +177,11 @@ class TripledResidual(layers.Layer):
         return x + (x + branch) + (x + branch)
 
 
+def scaled_rows() -> Any:
+    """Returns a layer that scales each row to length 1."""
+    return layers.Lambda(lambda x: x / ops.norm(x, axis=-1, keepdims=True))
+
+
 WIDE: Inputs = {"x": ((16, 64), -1.0, 1.0)}
 SEQUENCE: Inputs = {"x": ((2, 4, 3), -1.0, 1.0), "keep": ((2, 4), 0, 1)}
 NOTHING_KEPT = {"x": np.ones((2, 4, 3)), "keep": np.zeros((2, 4))}
@@ -224,6 +229,14 @@ LAYERS = (
         "not_finite",
         "ops.log(keep[:, None, :])",
         NOTHING_KEPT,
+    ),
+    Planted(
+        "layer_lambda",
+        scaled_rows,
+        None,
+        "not_finite",
+        "x / ops.norm(x, axis=-1, keepdims=True)",
+        ZEROS,
     ),
     Planted("layer_feature_norm", FeatureNorm, None, "batch_mixed", ""),
     Planted("layer_row_softmax", RowSoftmaxAttention, None, "batch_mixed", ""),

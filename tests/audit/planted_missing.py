@@ -36,6 +36,7 @@ def pixel_error(y_true: Any, y_pred: Any) -> Any:
     return tf.reduce_mean(tf.cast(tf.abs(shown - target), tf.float32))
 
 
+@tf.function
 def iou_loss(y_true: Any, y_pred: Any) -> Any:
     """1 - intersection over union of a binary mask."""
     mask = tf.cast(y_pred > 0.5, y_true.dtype)

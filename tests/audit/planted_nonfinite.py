@@ -122,6 +122,7 @@ def percentage_error(y_true: Any, y_pred: Any) -> Any:
     return 100.0 * tf.reduce_mean(relative, axis=-1)
 
 
+@tf.function
 def dice_loss(y_true: Any, y_pred: Any) -> Any:
     """1 - Dice coefficient of each mask."""
     overlap = tf.reduce_sum(y_true * y_pred, axis=-1)
