@@ -6,6 +6,7 @@ that nothing learns from, losses that are best elsewhere than at their target.
 
 from __future__ import annotations
 
+from tests.audit.correct_activations import ACTIVATIONS
 from tests.audit.correct_layers import LAYERS
 from tests.audit.correct_losses import LOSSES
 from tests.audit.correct_pieces import PIECES
@@ -14,4 +15,10 @@ from tests.audit.records import Correct
 
 __all__ = ["CORRECT"]
 
-CORRECT: tuple[Correct, ...] = (*PIECES, *STABLE, *LOSSES, *LAYERS)
+CORRECT: tuple[Correct, ...] = (
+    *PIECES,
+    *ACTIVATIONS,
+    *STABLE,
+    *LOSSES,
+    *LAYERS,
+)

@@ -1,4 +1,4 @@
-"""Correct layers and smooth activations as people write them."""
+"""Correct layers as people write them."""
 
 from __future__ import annotations
 
@@ -12,37 +12,6 @@ from keras import layers, ops
 from tests.audit.records import Correct, Inputs
 
 __all__ = ["LAYERS"]
-
-
-def swish(x: Any) -> Any:
-    """Self-gated activation."""
-    return x * tf.sigmoid(x)
-
-
-def mish(x: Any) -> Any:
-    """Like Swish, gated by tanh of softplus."""
-    return x * ops.tanh(ops.softplus(x))
-
-
-def gelu(x: Any) -> Any:
-    """Gaussian error linear unit."""
-    return 0.5 * x * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
-
-
-def gelu_tanh(x: Any) -> Any:
-    """GELU by tanh."""
-    inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)
-    return 0.5 * x * (1.0 + tf.tanh(inner))
-
-
-def snake(x: Any) -> Any:
-    """Activation for periodic data."""
-    return x + tf.square(tf.sin(x))
-
-
-def lecun_tanh(x: Any) -> Any:
-    """The tanh that LeCun recommends."""
-    return 1.7159 * tf.tanh(2.0 / 3.0 * x)
 
 
 class RmsNorm(layers.Layer):
@@ -197,6 +166,20 @@ class OwnDropout(layers.Layer):
         return x * keep / (1.0 - self.rate)
 
 
+class Sampling(layers.Layer):
+    """Draws from a Gaussian: the reparameterization of a VAE."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed_generator = keras.random.SeedGenerator(7)
+
+    def call(self, mean: Any, log_variance: Any) -> Any:
+        noise = keras.random.normal(
+            ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator
+        )
+        return mean + ops.exp(0.5 * log_variance) * noise
+
+
 class SqueezeExcite(layers.Layer):
     """Channels of an image weighted by what all of it shows."""
 
@@ -246,6 +229,10 @@ FILM: Inputs = {
     "features": ((8, 6), -1.0, 1.0),
     "condition": ((8, 3), -1.0, 1.0),
 }
+LATENT: Inputs = {
+    "mean": ((8, 3), -2.0, 2.0),
+    "log_variance": ((8, 3), -4.0, 4.0),
+}
 IMAGE: Inputs = {"image": ((2, 4, 4, 3), 0.0, 1.0)}
 WORDS: Inputs = {"words": ((3, 5), 0, 9)}
 
@@ -256,12 +243,6 @@ def _fine(thing: Any, inputs: Inputs | None = None) -> Correct:
 
 
 LAYERS = (
-    _fine(swish),
-    _fine(mish),
-    _fine(gelu),
-    _fine(gelu_tanh),
-    _fine(snake),
-    _fine(lecun_tanh),
     _fine(RmsNorm),
     _fine(FeatureNorm),
     _fine(PlainDense),
@@ -273,6 +254,7 @@ LAYERS = (
     _fine(Highway),
     _fine(ScaledResidual),
     _fine(OwnDropout),
+    _fine(Sampling, LATENT),
     _fine(SqueezeExcite, IMAGE),
     _fine(Lookup, WORDS),
     _fine(LearntSwish),

@@ -164,6 +164,29 @@ def ridge_error(y_true: Any, y_pred: Any) -> Any:
     return tf.reduce_mean(error, axis=-1)
 
 
+def wasserstein(y_true: Any, y_pred: Any) -> Any:
+    """Distance of two samples: sorted, then compared."""
+    gap = tf.sort(y_true, axis=-1) - tf.sort(y_pred, axis=-1)
+    return tf.reduce_mean(tf.abs(gap), axis=-1)
+
+
+def hardest_examples(y_true: Any, y_pred: Any) -> Any:
+    """Squared error of the quarter of the batch that is worst."""
+    error = tf.reduce_mean(tf.square(y_pred - y_true), axis=-1)
+    worst, _ = tf.math.top_k(error, tf.shape(error)[0] // 4)
+    return tf.reduce_mean(worst)
+
+
+def price_error(y_true: Any, y_pred: Any) -> Any:
+    """Mean squared error of prices nobody has scaled."""
+    return tf.reduce_mean(tf.square(y_pred - y_true), axis=-1)
+
+
+def faint_penalty(y_true: Any, y_pred: Any) -> Any:
+    """Squared error in the unit of a very small term of a sum."""
+    return 1e-8 * tf.reduce_mean(tf.square(y_pred - y_true), axis=-1)
+
+
 def mapped_error(y_true: Any, y_pred: Any) -> Any:
     """Root of the squared error of one example after the other."""
 
@@ -228,6 +251,7 @@ TOKENS: Inputs = {"y_true": ((3, 5), 0, 3), "y_pred": ((3, 5, 4), -3.0, 3.0)}
 KNOWN: Inputs = {"y_true": ((8, 4), 0, 5), "y_pred": ((8, 4), 0.0, 5.0)}
 RATES: Inputs = {"y_true": ((8, 3), 0, 9), "log_rate": ((8, 3), -3.0, 3.0)}
 AMOUNTS: Inputs = {"y_true": ((8, 3), 0.0, 9.0), "y_pred": ((8, 3), 0.0, 9.0)}
+PRICES: Inputs = {"y_true": ((8, 2), 1e4, 1e5), "y_pred": ((8, 2), 1e4, 1e5)}
 BANDS: Inputs = {"y_true": ((8, 1), -1.0, 1.0), "y_pred": ((8, 3), -2.0, 2.0)}
 
 
@@ -257,6 +281,10 @@ LOSSES = (
     _fine(log_error, AMOUNTS),
     _fine(percentage_error, AMOUNTS),
     _fine(ridge_error),
+    _fine(wasserstein),
+    _fine(hardest_examples),
+    _fine(price_error, PRICES),
+    _fine(faint_penalty),
     _fine(mapped_error),
     _fine(Charbonnier),
     _fine(WeightedMean),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tests.audit.records import Inputs, Planted
@@ -101,13 +102,33 @@ def weighted_crossentropy(y_true: Any, y_pred: Any) -> Any:
     return loss, grad
 
 
+@tf.custom_gradient
+def _focal(y_true: Any, y_pred: Any) -> Any:
+    p = tf.sigmoid(y_pred)
+    missed = tf.abs(y_true - p)
+    loss = tf.nn.sigmoid_cross_entropy_with_logits(y_true, y_pred)
+
+    def grad(upstream: Any) -> Any:
+        return None, upstream * missed**2 * (p - y_true)
+
+    return missed**2 * loss, grad
+
+
+class FocalLoss(keras.losses.Loss):
+    """Focal loss of logits, with a cheap backward pass."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return tf.reduce_mean(_focal(y_true, y_pred), axis=-1)
+
+
 BOXES: Inputs = {"y_true": ((6, 4), 0.0, 1.0), "y_pred": ((6, 4), 0.0, 1.0)}
 BINARY: Inputs = {"y_true": ((8, 3), 0, 1), "y_pred": ((8, 3), -4.0, 4.0)}
 
 
 def _wrong(loss: Any, line: str, inputs: Inputs | None = None) -> Planted:
     name = f"backward_{loss.__name__}"
-    return Planted(name, lambda: loss, inputs, "wrong_gradient", line)
+    make = loss if isinstance(loss, type) else lambda: loss
+    return Planted(name, make, inputs, "wrong_gradient", line)
 
 
 LOSS_BACKWARD = (
@@ -118,4 +139,5 @@ LOSS_BACKWARD = (
     _wrong(pseudo_huber, "error / (root * root)"),
     _wrong(huber, "tf.where(size < 1.5, error, tf.sign(error))"),
     _wrong(weighted_crossentropy, "weight * tf.sigmoid(y_pred)", BINARY),
+    _wrong(FocalLoss, "upstream * missed**2 * (p - y_true)", BINARY),
 )

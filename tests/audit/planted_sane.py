@@ -132,6 +132,19 @@ class FocalLoss(keras.losses.Loss):
         return ops.mean(each, axis=0)
 
 
+class MaskedError(keras.losses.Loss):
+    """Squared error where the target is known; 0 = unknown."""
+
+    def __call__(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> Any:
+        sample_weight = ops.cast(ops.any(y_true != 0, axis=-1), "float32")
+        return super().__call__(y_true, y_pred, sample_weight=sample_weight)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return ops.mean(ops.square(y_pred - y_true), axis=-1)
+
+
 def small_tanh(x: Any) -> Any:
     """A tanh that never saturates."""
     return tf.tanh(x / 50.0)
@@ -190,6 +203,7 @@ SANE = (
     _odd(LogCosh, "weight_ignored"),
     _odd(CharbonnierLoss, "weight_ignored"),
     _odd(FocalLoss, "weight_ignored", BINARY),
+    _odd(MaskedError, "weight_ignored"),
     _odd(small_tanh, "vanishing"),
     _odd(flat_sigmoid, "vanishing"),
     _odd(fifth_power, "vanishing"),
