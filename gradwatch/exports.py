@@ -93,6 +93,8 @@ def _add_run(sheet: Sheet, snapshot: Snapshot) -> None:
         sheet.add("sink_errors_total", (run, sink), count)
     for sink, count in snapshot.get("queued", {}).items():
         sheet.add("event_queue_length", (run, sink), count)
+    for phase, seconds in snapshot.get("costs", {}).items():
+        sheet.add("callback_seconds_total", (run, phase), seconds)
     norms = snapshot["step_gradient_norm"]
     sheet.add_histogram("step_gradient_norm", (run,), norms)
 

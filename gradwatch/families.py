@@ -208,6 +208,12 @@ _CATALOGUE = (
         ),
         ("sink_errors_total", "run sink", "Exceptions that a sink raised."),
         (
+            "callback_seconds_total",
+            "run phase",
+            "What watching took beside the step: begin, of the training "
+            "thread; judge and write, of a core, on threads of their own.",
+        ),
+        (
             "series_dropped_total",
             "run reason",
             "Series of a run that are left out of this page (the most so far).",

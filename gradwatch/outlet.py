@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from gradwatch.interfaces import Sink
 from gradwatch.records import Block, Record, Run, Schema
 
-__all__ = ["Outlet"]
+__all__ = ["Outlet", "tallies"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,12 +33,14 @@ class Outlet:
     Attributes:
         dropped: Blocks dropped so far.
         errors: exceptions raised by the sink so far.
+        seconds: of a core, that the sink took so far.
     """
 
     def __init__(self, sink: Sink, limit: int = _BYTES) -> None:
         self.sink = sink
         self.dropped = 0
         self.errors = 0
+        self.seconds = 0.0
         self._limit = limit
         self._bytes = 0
         self._jobs: deque[tuple[Callable[[], None], int]] = deque()
@@ -109,6 +112,7 @@ class Outlet:
                     return
                 job, size = self._jobs.popleft()
                 self._bytes -= size
+            began = time.thread_time()
             try:
                 job()
             except Exception:
@@ -120,3 +124,10 @@ class Outlet:
                         exc_info=True,
                     )
                 self.errors += 1
+            self.seconds += time.thread_time() - began
+
+
+def tallies(outlets: Sequence[Outlet]) -> Iterator[dict[str, int]]:
+    """Yields what is dropped, failed and queued, each by the sink's name."""
+    for name in ("dropped", "errors", "queued"):
+        yield {o.sink.name: getattr(o, name) for o in outlets}

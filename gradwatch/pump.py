@@ -2,8 +2,7 @@
 
 It guarantees that records reach rules and each sink in order, that a Finding
 reaches the sinks before the record it was found in, and that neither a slow
-sink nor a faulty rule or sink delays or ends anything else. A fault is logged
-once and counted.
+sink nor a faulty rule or sink delays or ends anything else. Faults are logged.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from gradwatch.interfaces import Rule
-from gradwatch.outlet import Outlet
+from gradwatch.outlet import Outlet, tallies
 from gradwatch.records import (
     Anatomy,
     Autopsy,
@@ -71,8 +70,7 @@ class Pump:
         executions: returns how often the train function was called.
         alive: returns whether the fit still runs; asked now and then.
         left: called on the pump's thread when it does not.
-        step: returns when the execution that runs now began, Unix seconds, 0
-            if none does, and whether it is being compiled.
+        step: returns what `Tap.step` is.
     """
 
     def __init__(
@@ -108,6 +106,7 @@ class Pump:
         self._thread: threading.Thread | None = None
         self._began = self._beaten = 0.0
         self._facts = _Opened(Anatomy(), Schema())
+        self._costs: dict[str, float] = {}
         self._waiting = 0
         self._lost = 0
         self._faulty = False
@@ -147,6 +146,10 @@ class Pump:
         """Says what the trainer does from now on."""
         self._phase = phase
         self.put(self._new_beat(self._executions()))
+
+    def spend(self, phase: str, seconds: float) -> None:
+        """Counts what gradwatch itself took."""
+        self._costs[phase] = self._costs.get(phase, 0.0) + seconds
 
     def drain(self) -> None:
         """Moves readings from the device into the inbox. Any thread."""
@@ -207,8 +210,10 @@ class Pump:
         while not over.is_set():
             self._wake.wait(_CYCLE_SECONDS)
             self._wake.clear()
+            began = time.thread_time()
             self.drain()
             self._empty_inbox()
+            self.spend("judge", time.thread_time() - began)
             self._beat()
             if not self._alive():
                 self._left()
@@ -219,20 +224,18 @@ class Pump:
     def _beat(self) -> None:
         now = time.time()
         young = now - self._began < _YOUNG_SECONDS
-        due = now - self._beaten >= _BEAT_SECONDS or young
+        due = young or now - self._beaten >= _BEAT_SECONDS
         if due and not self._ending:
             self._beaten = now
             self._deliver(self._new_beat(self._read))
 
     def _new_beat(self, executions: int) -> Beat:
         now = time.time()
-        promised = now + _PROMISED_SECONDS
-        dropped = {o.sink.name: o.dropped for o in self._outlets}
-        errors = {o.sink.name: o.errors for o in self._outlets}
-        queued = {o.sink.name: o.queued for o in self._outlets}
-        telemetry = {**dropped, "pump": self._lost}, errors, queued
-        told = now, self._phase, executions, promised, ""
-        return Beat(*told, *telemetry, *self._step())
+        told = now, self._phase, executions, now + _PROMISED_SECONDS, ""
+        dropped, errors, queued = tallies(self._outlets)
+        dropped["pump"] = self._lost
+        costs = {**self._costs, "write": sum(o.seconds for o in self._outlets)}
+        return Beat(*told, dropped, errors, queued, costs, *self._step())
 
     def _empty_inbox(self) -> None:
         while self._inbox:

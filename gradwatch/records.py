@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from gradwatch.reports import Autopsy
 from gradwatch.signals import SIGNALS, Slot
 
 __all__ = [
+    "SEVERITIES",
     "Anatomy",
     "Autopsy",
     "Beat",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 Severity = Literal["info", "warning", "critical"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""The mildest first."""
 Phase = Literal[
     "starting", "running", "evaluating", "finished", "failed", "interrupted"
 ]
@@ -187,6 +190,8 @@ class Beat:
         dropped: name of a sink -> Blocks that its full queue has dropped.
         errors: name of a sink -> exceptions that it has raised.
         queued: name of a sink -> records that wait in its queue.
+        costs: what gradwatch does -> seconds that it took so far: `begin`, of
+            the training thread; `judge` and `write`, of a core.
         step_began: Unix seconds at which the execution that runs now began;
             0 = none does, or it is not known.
         compiling: whether that execution is being traced and compiled.
@@ -200,6 +205,7 @@ class Beat:
     dropped: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
     queued: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
     step_began: float = 0.0
     compiling: bool = False
 

@@ -218,6 +218,7 @@ class RunState:
             "step_began": beat.step_began,
             "compiling": beat.compiling,
             "queued": dict(beat.queued),
+            "costs": dict(beat.costs),
             "dropped": dict(beat.dropped),
             "errors": dict(beat.errors),
         }

@@ -96,6 +96,7 @@ class _Snapshot(TypedDict):
     step_began: NotRequired[float]
     compiling: NotRequired[bool]
     queued: NotRequired[dict[str, _Count]]
+    costs: NotRequired[dict[str, float]]
     dropped: dict[str, _Count]
     errors: dict[str, _Count]
     epoch: int

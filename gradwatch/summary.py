@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradwatch.records import Finding
+from gradwatch.records import SEVERITIES, Finding
 
 __all__ = ["summary"]
 
-_SEVERITIES = ("critical", "warning", "info")
 _TOLD = 3
 
 
@@ -40,7 +39,7 @@ def summary(
         lines.append(f"  {', '.join(numbers)}")
     if not findings:
         lines.append("  no findings")
-    worst = sorted(findings, key=lambda f: _SEVERITIES.index(f.severity))
+    worst = sorted(findings, key=lambda f: -SEVERITIES.index(f.severity))
     for finding in worst[:_TOLD]:
         lines += [
             f"  {finding.severity}: {finding.rule} at step "

@@ -101,6 +101,7 @@ class Watch:
         Args:
             model: a compiled `keras.Model` that can be watched.
         """
+        began = time.perf_counter()
         kept = self._capture
         if kept is None or not kept.fits(model):
             first_step = kept.count if kept else 0
@@ -119,6 +120,7 @@ class Watch:
         self._serving.open()
         self.pump.start()
         kept.install(self._fit.batch_size)
+        self.pump.spend("begin", time.perf_counter() - began)
 
     def epoch_begins(self, steps: int) -> None:
         """Takes the number of batches planned from here; 0 = unknown."""

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 
 from gradwatch import GradWatch
+from gradwatch.exports import exports
+from gradwatch.families import families
 from tests.models import GRAPH, MODES, Mode, classifier
+
+NAME = "callback_seconds_total"
 
 
 class Hangs:
@@ -137,3 +141,21 @@ def test_examples_and_waiting_are_added_up(tmp_path: Path) -> None:
         "findings",
         "log",
     }
+
+
+def test_what_watching_takes_is_counted(tmp_path: Path) -> None:
+    """Of the training thread and of others, over all fits, in the metrics."""
+    watch = GradWatch(tmp_path)
+    model, x = classifier(), np.ones((64, 8), np.float32)
+    costs = []
+    for _ in range(2):
+        began = time.perf_counter()
+        model.fit(x, np.zeros(64), verbose=0, callbacks=[watch])
+        costs.append(watch.state["costs"])
+        took = time.perf_counter() - began
+    assert costs[0].keys() == {"begin", "judge", "write"}
+    assert all(costs[1][phase] > costs[0][phase] > 0 for phase in costs[0])
+    assert costs[1]["judge"] - costs[0]["judge"] < took
+    always, _ = exports(watch.state, families())
+    rows = {r.labels[1]: r.value for r in always.rows if r.family == NAME}
+    assert rows == costs[1]

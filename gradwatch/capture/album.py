@@ -52,7 +52,7 @@ class Album:
     ) -> None:
         self.scalars = scalars
         self.histograms = histograms
-        size = 4 * (len(scalars) + _BINS * len(histograms) + 1)
+        size = 4 * len(scalars) + 8 * (_BINS * len(histograms) + 1)
         self.capacity = min(_MOST, max(_LEAST, _BYTES // size))
         shape = [self.capacity, len(histograms), _BINS]
         steps = np.full(self.capacity, np.iinfo(np.int64).min)
@@ -60,7 +60,7 @@ class Album:
         self._steps = own_variable(steps, "xray_steps")
         none = np.zeros([self.capacity, len(scalars)], np.float32)
         self._scalars = own_variable(none, "xray_scalars")
-        counts = np.zeros(shape, np.int32)
+        counts = np.zeros(shape, np.int64)
         self._histograms = own_variable(counts, "xray_histograms")
 
     def write(self, step: Any, picture: Picture) -> list[Any]:
@@ -73,13 +73,13 @@ class Album:
         Returns:
             The operations after which it is complete.
         """
-        nan, empty = tf.constant(float("nan")), tf.zeros(_BINS, tf.int32)
+        nan, empty = tf.constant(float("nan")), tf.zeros(_BINS, tf.int64)
         scalars = [picture.scalars.get(slot, nan) for slot in self.scalars]
         bins = [picture.histograms.get(slot, empty) for slot in self.histograms]
         number = self._number.read_value()
         place = tf.reshape(number % self.capacity, [1, 1])
         scalars = tf.cast(tf.stack([nan, *scalars])[1:], tf.float32)
-        counts = tf.stack([empty, *bins])[1:]
+        counts = tf.stack([empty, *(tf.cast(b, tf.int64) for b in bins)])[1:]
         return [
             self._scalars.scatter_nd_update(place, scalars[tf.newaxis]),
             self._histograms.scatter_nd_update(place, counts[tf.newaxis]),
@@ -95,5 +95,5 @@ class Album:
         return Pictures(
             steps[chosen],
             np.asarray(tf.gather(self._scalars, chosen)),
-            np.asarray(tf.gather(self._histograms, chosen)).astype(np.int64),
+            np.asarray(tf.gather(self._histograms, chosen)),
         )

@@ -20,7 +20,8 @@ def own_variable(value: Any, name: str, shape: Any = None) -> Any:
 
     Args:
         value: its initial value, and with it shape and dtype; or what makes
-            it, outside of all graphs as well.
+            it, outside of all graphs as well. Not int32: TensorFlow keeps that
+            of a GPU on the host, out of the reach of XLA.
         name: `gradwatch_` is put before it.
         shape: what later values are to fit, if not that of the first one.
     """

@@ -26,7 +26,6 @@ _SCALES: dict[str, dict[str, Any]] = {
     "symlog": {"type": "symlog", "log": 10, "linearThreshold": 1e-3},
 }
 
-
 _LINES = {
     "legend": {
         "calcs": ["lastNotNull"],

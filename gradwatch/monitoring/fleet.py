@@ -9,6 +9,7 @@ from gradwatch.monitoring.board import FLEET, Row, board, runs_variable
 from gradwatch.monitoring.charts import timeseries
 from gradwatch.monitoring.notices import alert_table, finding_table, run_links
 from gradwatch.monitoring.panels import (
+    NONE_WANTED,
     Mark,
     Panel,
     Query,
@@ -246,7 +247,7 @@ def _history(shown: Shown) -> Iterator[Panel]:
         "on the charts only.",
         "none",
         [Query(bad, "{{run}}")],
-        marks=((None, "green"), (1e-9, "red")),
+        marks=NONE_WANTED,
         height=6,
     )
 

@@ -14,7 +14,13 @@ from gradwatch.monitoring.board import (
     values_variable,
 )
 from gradwatch.monitoring.charts import timeseries
-from gradwatch.monitoring.panels import Mark, Panel, Query, status_history
+from gradwatch.monitoring.panels import (
+    NONE_WANTED,
+    Mark,
+    Panel,
+    Query,
+    status_history,
+)
 from gradwatch.monitoring.queries import BY, RATE, Shown, positive
 from gradwatch.monitoring.tables import Column, table
 from gradwatch.monitoring.thresholds import Settings
@@ -34,7 +40,6 @@ _MOVES: tuple[Mark, ...] = (
 """An update's norm over that of its weights, as the rules see it."""
 
 _SHARES: tuple[Mark, ...] = ((None, "green"), (0.5, "yellow"), (1, "red"))
-_BAD: tuple[Mark, ...] = ((None, "green"), (1e-9, "red"))
 
 
 def layers(s: Settings) -> dict[str, Any]:
@@ -152,7 +157,7 @@ def _maps(shown: Shown) -> Iterator[Panel]:
                 _VARIABLE,
             )
         ],
-        marks=_BAD,
+        marks=NONE_WANTED,
         width=12,
         height=10,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "NONE_WANTED",
     "PLAIN",
     "SOURCE",
     "Mark",
@@ -34,6 +35,8 @@ Mark = tuple[float | None, str]
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 PLAIN: Sequence[Mark] = ((None, "text"),)
+NONE_WANTED: Sequence[Mark] = ((None, "green"), (1e-9, "red"))
+"""Of what there should be nothing; an increase is seldom a whole number."""
 """Nothing is coloured by its value."""
 
 _CELLS = 120  # columns of a history; more are not drawn

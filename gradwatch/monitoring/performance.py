@@ -82,11 +82,16 @@ def _waiting(shown: Shown) -> Panel:
 
 def _cost(shown: Shown) -> Panel:
     return timeseries(
-        "What X-rays cost",
-        "gradwatch_xray_share_ratio: they become rarer by themselves where "
-        "they would cost more than the budget of GradWatch.",
+        "What watching costs",
+        "gradwatch_xray_share_ratio: X-rays become rarer by themselves where "
+        "they would cost more than the budget of GradWatch. "
+        "gradwatch_callback_seconds_total: judging and writing, the share of a "
+        "core, on threads of their own; what fits took to begin, once each.",
         "percentunit",
-        [Query(shown.finite("xray_share_ratio"), "share of the time")],
+        [
+            Query(shown.finite("xray_share_ratio"), "X-rays, of the steps"),
+            Query(shown.rate("callback_seconds_total", "phase"), "{{phase}}"),
+        ],
         limits=(0, None),
     )
 

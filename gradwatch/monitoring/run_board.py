@@ -11,6 +11,7 @@ from gradwatch.monitoring.fleet import NONE, STATE_MARKS, STATES
 from gradwatch.monitoring.loss_panels import loss, parts
 from gradwatch.monitoring.notices import finding_table
 from gradwatch.monitoring.panels import (
+    NONE_WANTED,
     Panel,
     Query,
     stat,
@@ -218,7 +219,7 @@ def _nonfinite(shown: Shown) -> Iterator[Panel]:
         "derivative. Weight: it happened before.",
         "none",
         [Query(events, "{{source}}: {{kind}}")],
-        marks=((None, "green"), (1e-9, "red")),
+        marks=NONE_WANTED,
         width=12,
     )
     counted = shown.series("variable_nonfinite_events_total")

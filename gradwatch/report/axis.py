@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gradwatch.drawing.charts import uprights
 from gradwatch.drawing.ticks import round_numbers
 from gradwatch.drawing.words import count
-from gradwatch.records import Epoch, Finding, Severity
+from gradwatch.records import SEVERITIES, Epoch, Finding, Severity
 
 __all__ = ["CELLS", "HEIGHT", "WIDTH", "Axis", "Pin", "Tick"]
 
@@ -23,7 +23,6 @@ CELLS = 2000
 
 _TICKS = 6
 _NEAR = 2.5  # percent of the axis within which findings share a pin
-_SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
 
 class Tick(NamedTuple):
@@ -115,7 +114,7 @@ class Axis:
     def _pin(self, group: Sequence[tuple[int, Finding]]) -> Pin:
         numbers = sorted(number for number, _ in group)
         low, high = numbers[0], numbers[-1]
-        worst = max((f.severity for _, f in group), key=_SEVERITIES.index)
+        worst = max((f.severity for _, f in group), key=SEVERITIES.index)
         told = (f"step {f.first_step}: {f.rule}" for _, f in group)
         return Pin(
             self.place(group[0][1].first_step),

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from gradwatch.drawing import STYLE, TEMPLATES
 from gradwatch.drawing.words import count, duration, number, utc
-from gradwatch.records import Finding
+from gradwatch.records import SEVERITIES, Finding
 from gradwatch.report.axis import HEIGHT, WIDTH, Axis
 from gradwatch.report.contents import Contents
 from gradwatch.report.environment import environment
@@ -85,5 +85,5 @@ def _events(axis: Axis, findings: Sequence[Finding]) -> dict[str, str]:
         severity: axis.uprights(
             f.first_step for f in findings if f.severity == severity
         )
-        for severity in ("info", "warning", "critical")
+        for severity in SEVERITIES
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from gradwatch.drawing.words import count, duration, number
-from gradwatch.records import Finding
+from gradwatch.records import SEVERITIES, Finding
 from gradwatch.report.contents import Contents
 from gradwatch.runstate import ENDED
 
@@ -17,7 +17,6 @@ __all__ = [
     "verdict",
 ]
 
-_SEVERITIES = ("critical", "warning", "info")
 _VALUES = {
     "loss": "loss",
     "validation_loss": "validation loss",
@@ -95,7 +94,7 @@ def ranked(contents: Contents) -> list[tuple[int, Finding]]:
     """Returns findings with their numbers, the most severe first."""
     return sorted(
         enumerate(contents.findings, 1),
-        key=lambda each: (_SEVERITIES.index(each[1].severity), each[0]),
+        key=lambda each: (-SEVERITIES.index(each[1].severity), each[0]),
     )
 
 

@@ -66,6 +66,7 @@ DETAILS: Mapping[str, str] = {
     "dropped": "sink -> Blocks that its full queue has dropped",
     "errors": "sink -> exceptions that it has raised",
     "queued": "sink -> records that wait for it",
+    "costs": "phase -> seconds that watching took beside the step",
 }
 """More fields of `/api/runs/{id}` -> their meaning."""
 
@@ -162,6 +163,7 @@ def details(
         "dropped": snapshot["dropped"],
         "errors": snapshot["errors"],
         "queued": snapshot.get("queued", {}),
+        "costs": snapshot.get("costs", {}),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
 from gradwatch import GradWatch
 from tests.capture.test_fit import Recorder
@@ -206,6 +208,24 @@ def test_frequent_xrays_under_xla(tmp_path: Path) -> None:
     plain, _ = _trained("words", "clipvalue", None, jit_compile=True)
     watched, _ = _trained("words", "clipvalue", tmp_path, jit_compile=True)
     _assert_close(watched, plain)
+
+
+def test_xla_on_a_gpu_reaches_all_variables(tmp_path: Path) -> None:
+    """TensorFlow keeps int32 of a GPU on the host, where XLA cannot use it."""
+    model = _words()
+    model.compile("adam", "mse", jit_compile=True)
+    watch = GradWatch(tmp_path, xray_every_steps=2, on_nonfinite="rollback")
+    x, y = _data()
+    model.fit(x.astype(np.int32), y, BATCH, verbose=0, callbacks=[watch])
+    own = [
+        each
+        for each in gc.get_objects()
+        if type(each) is ResourceVariable and each.name.startswith("gradwatch_")
+    ]
+    names = {each.name.partition(":")[0] for each in own}
+    assert names >= {"gradwatch_xray_histograms", "gradwatch_ring"}
+    assert "gradwatch_box" in names
+    assert [each.name for each in own if each.dtype == tf.int32] == []
 
 
 def test_a_product_that_tensorflow_reorders(tmp_path: Path) -> None:
