@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from gradwatch.audit.evaluation import Evaluation
-from gradwatch.audit.lines import Compared
+from gradwatch.audit.lines import Compared, compare
 from gradwatch.audit.points import nested
 from gradwatch.audit.report import AuditFinding
-from gradwatch.audit.stencils import OUTSIDE, UNJUDGED
+from gradwatch.audit.stencils import OUTSIDE, UNJUDGED, WRONG
 from gradwatch.audit.subject import Subject
 from gradwatch.audit.traced import changed_at, stopped_at
 
@@ -80,8 +80,7 @@ def found_in(
 
 
 def _wrong(case: _Case, drawn: Compared, name: str) -> AuditFinding:
-    stops = stopped_at(case.subject, case.made.training)
-    if stops is not None and not changed_at(case.subject, case.made.training):
+    if case.stopped():
         downhill = _cosine(drawn) >= _DOWNHILL
         return case.told(
             "detached_part", "info" if downhill else "warning",
@@ -140,9 +139,9 @@ class _Case:
     ) -> AuditFinding:
         """Returns the finding, with the worst input and the user's line."""
         subject, made, q = self.subject, self.made, self.q
-        lines = changed_at(subject, made.training)
+        line = changed_at(subject, made.training, self.i)
         if check == "detached_part":
-            lines = stopped_at(subject, made.training) or []
+            line = stopped_at(subject, made.training)
         vector = self.bad.drawn.vectors[self.bad.lines.points[q]]
         values: dict[str, Any] = {
             "gradient": float(self.bad.claimed[q] / self.bad.lines.width[q]),
@@ -157,7 +156,7 @@ class _Case:
             message=message,
             inputs=nested(subject, made, vector),
             values=values,
-            source=lines[0] if lines else subject.source,
+            source=line or subject.source,
             advice=advice,
         )
 
@@ -195,6 +194,18 @@ class _Case:
         part = vectors[:, self.made.slices[self.i]]
         results = self.made.outputs(vectors)
         return results.shape == part.shape and bool(np.all(results == part))
+
+    def stopped(self) -> bool:
+        """Whether all would be right without a `stop_gradient`."""
+        bad = self.bad
+        try:
+            slopes = self.made.through_stops(
+                bad.drawn.vectors, bad.drawn.upstream
+            )
+        except Exception:  # whatever TensorFlow raises
+            return False
+        again = compare(self.made, bad.drawn, bad.lines, slopes)
+        return bool((again.verdicts != WRONG).all())
 
     def _place(self) -> list[int]:
         """Index of the worst number in its input; empty of a direction."""

@@ -79,6 +79,11 @@ class Domain:
         words = _WORDS[self.kind].format(low=self.low, high=self.high)
         return f"{shape}, {words}"
 
+    @property
+    def smooth(self) -> bool:
+        """Whether there are values between two of its values."""
+        return self.kind != "ids" and not self.whole
+
     def sample(self, random: np.random.Generator, count: int) -> Any:
         """Returns float64 `[count, *shape]`: points inside of the domain.
 

@@ -7,12 +7,14 @@ inside of that trace, so that nothing need be known of how it treats a batch.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from gradwatch.audit.subject import Subject
 
@@ -83,7 +85,9 @@ class Evaluation:
         vectors = tf.TensorSpec([None, width], tf.float64)
         upstream = tf.TensorSpec([None, None], tf.float64)
         self._values = self._mapped(self._flat, vectors)
-        self._slopes = self._mapped(self._slope, (vectors, upstream))
+        pairs = (vectors, upstream)
+        self._slopes = self._mapped(self._slope, pairs)
+        self._through = self._mapped(self._slope_through, pairs)
         self._single: bool | None = None
 
     def results(self, vectors: Any) -> int:
@@ -109,6 +113,15 @@ class Evaluation:
         """
         pairs = tf.constant(vectors), tf.constant(upstream)
         return self._slopes(pairs).numpy()
+
+    def through_stops(self, vectors: Any, upstream: Any) -> Any:
+        """Returns what `gradients` were if no `stop_gradient` stopped any.
+
+        Raises:
+            Exception: it runs eagerly, or TensorFlow cannot.
+        """
+        pairs = tf.constant(vectors), tf.constant(upstream)
+        return self._through(pairs).numpy()
 
     def seconds(self, vectors: Any) -> float:
         """Returns how long one call takes, among several."""
@@ -183,13 +196,40 @@ class Evaluation:
         slopes = dict(zip(self._subject.trained, tape.gradient(total, watched)))
         numbers = range(len(parts))
         self.connected = tuple(slopes.get(i) is not None for i in numbers)
-        zero = {i: tf.zeros(n, tf.float64) for i, n in enumerate(self._sizes)}
-        flat = [
-            tf.reshape(
-                tf.cast(tf.convert_to_tensor(slopes[i]), tf.float64), [-1]
-            )
-            if self.connected[i]
-            else zero[i]
-            for i in numbers
-        ]
+        return self._vector(slopes)
+
+    def _slope_through(self, pair: tuple[Any, Any]) -> Any:
+        vector, upstream = pair
+        parts = self._split(vector)
+        watched = [parts[i] for i in self._subject.trained]
+        total = tf.reduce_sum(self._joined(parts) * upstream)
+        with _stops_open():  # a tape would not look behind one
+            found = tf.gradients(total, watched)
+        return self._vector(dict(zip(self._subject.trained, found)))
+
+    def _vector(self, slopes: dict[int, Any]) -> Any:
+        """Gradients by input as one vector, zeros where there is none."""
+        flat = []
+        for i, size in enumerate(self._sizes):
+            if slopes.get(i) is None:
+                flat.append(tf.zeros(size, tf.float64))
+            else:
+                dense = tf.cast(tf.convert_to_tensor(slopes[i]), tf.float64)
+                flat.append(tf.reshape(dense, [-1]))
         return tf.concat(flat, 0)
+
+
+@contextlib.contextmanager
+def _stops_open() -> Iterator[None]:
+    """Inside, `stop_gradient` hands gradients through, in inner graphs too.
+
+    Read in tensorflow 2.21: `python/framework/registry.py`,
+    `python/ops/gradients_util.py` (_GradientsHelper).
+    """
+    known = ops.gradient_registry._registry
+    before = known["StopGradient"]
+    known["StopGradient"] = {**before, "type": lambda op, upstream: upstream}
+    try:
+        yield
+    finally:
+        known["StopGradient"] = before

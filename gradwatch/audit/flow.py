@@ -93,7 +93,7 @@ class _Case:
         yield Measurement("usable_gradient", one.name, share, text)
         if share < _RARE:
             yield self._finding(
-                "rare_gradient", i, "warning",
+                "zero_gradient", i, "warning",
                 f"Only {100 * share:.2g} % of the {what} have a gradient with "
                 f"respect to `{one.name}` that is not zero.",
                 self._subject.source, _STEP,

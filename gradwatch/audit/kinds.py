@@ -142,6 +142,8 @@ def _function(
     thing: Any, call: Call, inputs: Any, names: Sequence[str], seed: int
 ) -> Subject:
     stated = stated_domains(inputs, list(names) or list(inputs or ()))
+    if not stated and len(names) > 2:
+        stated = dict.fromkeys(names, Domain((4, 3)))
     missing = [name for name in names if name not in stated]
     if missing or not stated:
         raise GradWatchError(
@@ -149,7 +151,7 @@ def _function(
             f"{', '.join(missing) or 'all'}. {_DO}"
         )
     found = [
-        Input(name, domain, not domain.whole and name not in _TARGETS)
+        Input(name, domain, domain.smooth and name not in _TARGETS)
         for name, domain in stated.items()
     ]
     subject = Subject(

@@ -84,7 +84,7 @@ def _subject(
             return used(*_grouped(values[: len(each)], several), **mode)
 
     arguments = [
-        Input(name, domain, trained=not domain.whole) for name, domain in each
+        Input(name, domain, trained=domain.smooth) for name, domain in each
     ]
     return Subject(
         layer.name, "layer", call, (*arguments, *weights.values()),

@@ -28,12 +28,39 @@ class _Traced:
             for one, value in zip(subject.inputs, values)
         }
 
+        self._last, self._slopes = 0, dict[int, Any]()
+
         def traced() -> list[Any]:
             read = [tf.identity(v) for v in self.variables.values()]
-            return subject.outputs(read, made.dtype, training)
+            with tf.GradientTape() as tape:
+                tape.watch(read)
+                results = subject.outputs(read, made.dtype, training)
+            watched = [read[i] for i in subject.trained]
+            self._last = tf.constant(0).op._id
+            floats = [r for r in results if r.dtype.is_floating]
+            if floats:
+                slopes = tape.gradient(floats, watched)
+                self._slopes = dict(zip(subject.trained, slopes))
+            return results
 
         function = tf.function(traced, autograph=False)
         self.graph = function.get_concrete_function().graph
+
+    def backward(self, i: int) -> Source | None:
+        """The user's line nearest to a gradient, of a backward pass."""
+        slope = self._slopes.get(i)
+        queue = [] if slope is None else [tf.convert_to_tensor(slope).op]
+        seen = set(queue)
+        for operation in queue:
+            if operation._id <= self._last:
+                continue  # the value's own
+            line = line_of(operation)
+            if line is not None and "site-packages" not in line.file:
+                return Source(*line)
+            before = {t.op for t in operation.inputs} - seen
+            seen |= before
+            queue += sorted(before, key=lambda op: -op._id)
+        return None
 
     def lines(self, wanted: Any) -> list[Source]:
         """Lines of the user's that made operations of one sort."""
@@ -75,24 +102,28 @@ def cuts(
     return tuple(found)
 
 
-def changed_at(subject: Subject, training: bool) -> list[Source]:
-    """Returns lines of the user's that bring a gradient of their own."""
-    traced = _of(subject, training)
-    return traced.lines(custom_gradient) if traced else []
+def changed_at(subject: Subject, training: bool, i: int) -> Source | None:
+    """Returns the user's line that makes the gradient of an input.
 
+    That is the last one of a backward pass of the user's, else the call of one.
 
-def stopped_at(subject: Subject, training: bool) -> list[Source] | None:
-    """Returns lines of the user's with `stop_gradient`.
-
-    `None` where there is none at all, not even in a library.
+    Args:
+        subject: whose.
+        training: the mode of layers.
+        i: number of the input.
     """
     traced = _of(subject, training)
     if traced is None:
         return None
-    every = operations(traced.graph)
-    if not any(map(_stops, every)):
-        return None
-    return traced.lines(_stops)
+    calls = traced.lines(custom_gradient)
+    return traced.backward(i) or (calls[0] if calls else None)
+
+
+def stopped_at(subject: Subject, training: bool) -> Source | None:
+    """Returns the user's first line with `stop_gradient`."""
+    traced = _of(subject, training)
+    lines = traced.lines(_stops) if traced else []
+    return lines[0] if lines else None
 
 
 def _stops(operation: Any) -> bool:

@@ -91,7 +91,7 @@ def test_the_share_is_measured() -> None:
     """Half of the numbers open a ReLU; hardly any meets a steep sigmoid."""
     assert share(keras.activations.relu)["x"] == pytest.approx(0.5, abs=0.05)
     one = found(lambda x: tf.clip_by_value(x, 1.0, 1.1))
-    assert one["rare_gradient", "x"].severity == "warning"
+    assert one["zero_gradient", "x"].severity == "warning"
     assert share(keras.losses.CategoricalCrossentropy())["y_pred"] == 1
 
 

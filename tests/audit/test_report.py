@@ -123,8 +123,10 @@ def test_what_cannot_be_audited_is_told() -> None:
     """Classes, numbers, functions of which nothing is known."""
     with pytest.raises(GradWatchError, match="Make an object of a class"):
         audit(tf.keras.losses.Loss)
-    with pytest.raises(GradWatchError, match="nothing is known: a, b, c"):
-        audit(lambda a, b, c: a + b + c)
+    with pytest.raises(GradWatchError, match="nothing is known: all"):
+        audit(lambda *several: several[0])
+    with pytest.raises(GradWatchError, match="nothing is known: a, c"):
+        audit(lambda a, b, c: a + b + c, inputs={"b": (3,)})
     report = audit(
         lambda a, b, c: a + b * c,
         inputs={"a": (3,), "b": ((3,), (0, 1)), "c": "3/-1..1"},
