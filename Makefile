@@ -5,10 +5,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEBIAN := prometheus prometheus-alertmanager chromium chromium-driver
 
-.PHONY: help demo test check format docs bench detection acceptance debian clean
+.PHONY: help demo grafana test check format docs bench detection acceptance debian clean
 
 help:
-	@echo "make demo        two runs on real data: one healthy, one that turns NaN"
+	@echo "make demo        two runs on real data, one turns NaN; a report of it"
+	@echo "make grafana     the service, Prometheus, Grafana and the demo, with Docker"
 	@echo "make test        all tests, once (Debian packages too, when root)"
 	@echo "make check       ruff, mypy, generated files are current"
 	@echo "make docs        write the generated parts of the documentation again"
@@ -28,6 +29,20 @@ $(READY): pyproject.toml .ci/constraints.txt
 
 demo: $(READY)
 	$(BIN)/gradwatch demo --logdir runs
+
+grafana: .secrets/grafana
+	@docker compose version >/dev/null 2>&1 || \
+		{ echo "Docker has no compose here: see README, Grafana."; exit 1; }
+	@mkdir -p runs
+	@echo "Grafana: http://127.0.0.1:3000/, user admin, password in $<"
+	GRADWATCH_GRAFANA_PASSWORD_FILE=./$< docker compose --profile demo up --build
+
+# Grafana's own user must read it; the folder is nobody else's.
+.secrets/grafana:
+	@mkdir -p -m 700 .secrets
+	@$(PYTHON) -c "import secrets; print(secrets.token_urlsafe())" > $@.new
+	@chmod 444 $@.new
+	@mv $@.new $@
 
 debian:
 	@missing=""; \

@@ -17,24 +17,18 @@ import typer
 from rich.console import Console
 
 from gradwatch.audit.command import register as audit_functions
+from gradwatch.compare.command import register as compare_runs
 from gradwatch.drill import drill
 from gradwatch.errors import not_installed
 from gradwatch.monitoring.command import app as monitoring
 from gradwatch.report.command import register as report_runs
-from gradwatch.terminal import failed
+from gradwatch.terminal import JsonLines, Logdirs, RunDir, failed, typed
 from gradwatch.views import register as look_at_runs
 
 if TYPE_CHECKING:
     from gradwatch.interfaces import Rule
 
 __all__ = ["app", "autopsy", "demo", "judge", "main", "serve"]
-
-_Logdirs = Annotated[
-    list[Path],
-    typer.Option(
-        "--logdir", help="Folder with run directories; may be repeated."
-    ),
-]
 
 _Host = Annotated[str, typer.Option(help="Interface to listen on.")]
 _Port = Annotated[
@@ -100,6 +94,7 @@ def _root(
 
 app.command()(drill)
 look_at_runs(app)
+compare_runs(app)
 report_runs(app)
 audit_functions(app)
 
@@ -120,7 +115,7 @@ def demo(
         from gradwatch.demo import demo as run
         from gradwatch.errors import GradWatchError
 
-        run(logdir, console)
+        run(logdir, console, typed())
     except ModuleNotFoundError as error:
         what, extra = "`gradwatch demo`", "tensorflow,demo"
         said = not_installed(what, str(error.name), extra)
@@ -131,7 +126,7 @@ def demo(
 
 @app.command()
 def serve(
-    logdir: _Logdirs,
+    logdir: Logdirs,
     host: _Host = "127.0.0.1",
     port: _Port = 9753,
     auth_file: _AuthFile = None,
@@ -165,7 +160,7 @@ def serve(
 
 @app.command()
 def judge(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    run_dir: RunDir,
     rules: Annotated[
         str,
         typer.Option(
@@ -173,9 +168,7 @@ def judge(
             help="Rules: a function that returns a list of them, or a list.",
         ),
     ] = "gradwatch:default_rules",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, one finding a line.")
-    ] = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Judge a recorded run again; exit status 3 if something is found."""
     from gradwatch.errors import GradWatchError
@@ -197,7 +190,7 @@ def judge(
 
 @app.command()
 def autopsy(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    run_dir: RunDir,
     model: Annotated[
         str,
         typer.Option(

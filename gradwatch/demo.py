@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jinja2  # noqa: F401  (missing, it is to be named before the training)
 import keras
 from rich.console import Console
 from rich.markup import escape
@@ -19,14 +20,18 @@ __all__ = ["demo"]
 
 _EPOCHS = 20
 _BATCH = 64
+_REPORT = "report.html"
 
 
-def demo(logdir: Path, console: Console) -> dict[str, GradWatch]:
-    """Trains both twins and shows what gradwatch says.
+def demo(
+    logdir: Path, console: Console, typed: str = ""
+) -> dict[str, GradWatch]:
+    """Trains both twins, shows what gradwatch says, writes a report.
 
     Args:
         logdir: folder for the run directories.
         console: where it is shown.
+        typed: what stands before the commands that it names.
 
     Returns:
         The watchers by name of the run, `healthy` and `distance-loss`.
@@ -49,17 +54,28 @@ def demo(logdir: Path, console: Console) -> dict[str, GradWatch]:
             watches[name] = GradWatch(logdir, name=name)
             _train(digits_model(loss), x, y, watches[name], name, progress)
     _show(watches, console)
-    console.print("\nLook further:", highlight=False)
-    broken = watches["distance-loss"].path
-    for command in (
-        f"cat {broken}/blackbox/step-*/autopsy.md",
-        f"tensorboard --logdir {logdir}",
-        f"gradwatch serve --logdir {logdir}",
-    ):
-        console.print(
-            f"  {command}", style="bold", highlight=False, soft_wrap=True
-        )
+    broken = watches["distance-loss"]
+    run_dir = logdir / broken.state["run"]["id"]
+    (run_dir / _REPORT).write_text(broken.report().html())
+    console.print("Report:", highlight=False)
+    console.print(f"  {run_dir / _REPORT}", highlight=False, soft_wrap=True)
+    console.print("\nLook further, where each shows that NaN and its cause:")
+    for what, command in _commands(logdir, run_dir, typed).items():
+        said = f"  {what:13}[bold]{escape(command)}[/]"
+        console.print(said, highlight=False, soft_wrap=True)
     return watches
+
+
+def _commands(logdir: Path, run_dir: Path, typed: str) -> dict[str, str]:
+    """Returns what shows the runs -> the command."""
+    checkout = Path("docker-compose.yml").is_file()
+    files = f"{typed}gradwatch monitoring build --out monitoring"
+    return {
+        "TensorBoard": f"{typed}tensorboard --logdir {logdir}",
+        "Service": f"{typed}gradwatch serve --logdir {logdir}",
+        "Grafana": "make grafana" if checkout else files,
+        "Report": f"{typed}gradwatch report {run_dir}",
+    }
 
 
 def _train(

@@ -32,6 +32,7 @@ MAX_SUBJECTS: Mapping[str, int] = {
 CHIEF = "0"
 """The rank that speaks for a run; of the others only life and time are told."""
 
+_LABELS = 16  # of the user's own
 _OTHER = "__other__"
 _LOSSES = {"loss": "train", "validation_loss": "validation"}
 _METRICS = {"metric": "train", "validation_metric": "validation"}
@@ -76,6 +77,8 @@ def _add_run(sheet: Sheet, snapshot: Snapshot) -> None:
     model, optimizer = snapshot["model"], snapshot["optimizer"]
     attributes = (identity["name"], model, "tensorflow", optimizer)
     sheet.add("run_info", (run, *attributes, identity["host"]), 1)
+    for pair in [*identity.get("labels", {}).items()][:_LABELS]:
+        sheet.add("run_label_info", (run, *pair), 1)
     for state in get_args(Phase):
         sheet.add("run_state", (run, state), state == snapshot["phase"])
     sheet.add("run_start_timestamp_seconds", (run,), identity["start"])

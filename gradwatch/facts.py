@@ -125,7 +125,7 @@ class Anatomy:
         optimizer: the optimizer's configuration, `class_name` among it.
         planned_steps: training batches planned in this fit; 0 = unknown.
         mode: how the step runs (`jit_compile`, `run_eagerly`,
-            `steps_per_execution`, and on which `devices`).
+            `steps_per_execution`, on which `devices`, in which `dtypes`).
         resumed_from: id of the run that this one goes on from, `""` if none.
         cuts: why trainable variables have no gradient, or one that is always
             zero, as far as the first trace tells. A variable is in one of them

@@ -57,6 +57,11 @@ _CATALOGUE = (
             "What is known about a run; experiment is the name of the run.",
         ),
         (
+            "run_label_info",
+            "run key value",
+            "A label that the user has given the run.",
+        ),
+        (
             "run_end_info",
             "run reason",
             "Why a run has ended: nonfinite, the name of an exception, or "

@@ -10,29 +10,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradwatch.errors import GradWatchError, expected
+from gradwatch.errors import GradWatchError
 from gradwatch.records import Finding
 from gradwatch.runstate import ENDED
 from gradwatch.service.rows import rows
-from gradwatch.service.runs import STATE, Runs
+from gradwatch.service.runs import Runs
 from gradwatch.sinks.findings import read_findings
+from gradwatch.sinks.state import check
 
-__all__ = ["check", "tail"]
+__all__ = ["tail"]
 
 _LATE = 5.0  # seconds that sinks may need once the run has said its last
-
-
-def check(run_dir: Path) -> None:
-    """Raises GradWatchError where there is no run directory."""
-    if not (run_dir / STATE).is_file():
-        raise GradWatchError(
-            expected(
-                "run_dir",
-                f"a run directory, with the file {STATE}",
-                run_dir,
-                "Name a folder below `logdir`; `gradwatch status` lists them.",
-            )
-        )
 
 
 def tail(run_dir: Path, pause: float = 0.5) -> Iterator[Finding]:

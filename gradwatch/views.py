@@ -12,23 +12,17 @@ from typing import Annotated
 
 import typer
 
-from gradwatch.terminal import failed, wide_console
+from gradwatch.terminal import (
+    Json,
+    JsonLines,
+    Logdirs,
+    RunDir,
+    failed,
+    wide_console,
+)
 
 __all__ = ["findings", "register", "status"]
 
-_Logdirs = Annotated[
-    list[Path],
-    typer.Option(
-        "--logdir", help="Folder with run directories; may be repeated."
-    ),
-]
-_RunDir = Annotated[Path, typer.Argument(help="A run directory.")]
-_Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON instead of a table.")
-]
-_Lines = Annotated[
-    bool, typer.Option("--json", help="Print JSON, one finding a line.")
-]
 _Watch = Annotated[
     bool,
     typer.Option(
@@ -62,8 +56,8 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    logdir: _Logdirs = [Path("runs")],  # noqa: B006
-    as_json: _Json = False,
+    logdir: Logdirs = [Path("runs")],  # noqa: B006
+    as_json: Json = False,
     watch: _Watch = False,
     interval: _Interval = 2.0,
 ) -> None:
@@ -91,7 +85,7 @@ def status(
 
 
 def findings(
-    run_dir: _RunDir, follow: _Follow = False, as_json: _Lines = False
+    run_dir: RunDir, follow: _Follow = False, as_json: JsonLines = False
 ) -> None:
     """List a run's findings; exit status 3 if one of them is critical.
 
@@ -100,8 +94,9 @@ def findings(
     """
     from gradwatch.errors import GradWatchError
     from gradwatch.sinks.findings import read_findings
+    from gradwatch.sinks.state import check
     from gradwatch.strict_json import dumps
-    from gradwatch.tail import check, tail
+    from gradwatch.tail import tail
     from gradwatch.wording import paragraphs
 
     console = wide_console()

@@ -12,7 +12,7 @@ from rich.text import Text
 from gradwatch.records import Finding
 from gradwatch.strict_json import dumps
 
-__all__ = ["paragraphs"]
+__all__ = ["paragraphs", "plain"]
 
 _STYLES = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 _CELL = 300  # characters of one value of the evidence
@@ -23,11 +23,11 @@ def paragraphs(finding: Finding, console: Console) -> None:
     steps = f"step {finding.first_step}"
     if finding.last_step != finding.first_step:
         steps = f"steps {finding.first_step} to {finding.last_step}"
-    name = f"{finding.severity}: {_plain(finding.rule)}"
+    name = f"{finding.severity}: {plain(finding.rule)}"
     head = Text.assemble(
         (name, _STYLES.get(finding.severity, "")),
         f" at {steps}",
-        f": {_plain(finding.subject)}" if finding.subject else "",
+        f": {plain(finding.subject)}" if finding.subject else "",
     )
     console.print(head, soft_wrap=True)
     for line in _lines(finding):
@@ -38,22 +38,22 @@ def paragraphs(finding: Finding, console: Console) -> None:
 
 
 def _lines(finding: Finding) -> Iterator[Text]:
-    yield Text(_plain(finding.message))
+    yield Text(plain(finding.message))
     if finding.advice:
-        yield Text(f"Advice: {_plain(finding.advice)}")
+        yield Text(f"Advice: {plain(finding.advice)}")
     for cause in finding.causes:
-        yield Text(f"Perhaps: {_plain(cause)}")
+        yield Text(f"Perhaps: {plain(cause)}")
     for name, value in finding.evidence.items():
-        yield Text(f"{_plain(name)} = {_value(value)}", "dim")
+        yield Text(f"{plain(name)} = {_value(value)}", "dim")
 
 
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = _plain(value if isinstance(value, str) else dumps(value))
+    text = plain(value if isinstance(value, str) else dumps(value))
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
 
-def _plain(text: object) -> str:
-    """One line without control characters, whoever wrote it."""
+def plain(text: object) -> str:
+    """Returns one line without control characters, whoever wrote it."""
     return "".join(c for c in " ".join(str(text).split()) if c.isprintable())

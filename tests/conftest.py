@@ -42,7 +42,7 @@ def _autopsies(
     """Most tests make no autopsy: a second for each would add up.
 
     Those marked `autopsy` have the default that users have; so has all that
-    runs in a process of its own: demo and examples.
+    runs in a process of its own: the demo.
     """
     callback = sys.modules.get("gradwatch.callback")
     if callback is not None and "autopsy" not in request.keywords:
@@ -72,6 +72,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         [*command, "--logdir", str(logdir)],
         capture_output=True,
         text=True,
+        cwd=Path(__file__).parents[1],
         env={**os.environ, "COLUMNS": "100"},
         timeout=300,
         check=False,

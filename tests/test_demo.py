@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +27,8 @@ from gradwatch.testing.digits import (
     distance_model,
 )
 from tests.conftest import Demo
+from tests.monitoring.boards import ASKED, filled
+from tests.monitoring.stack import monitoring, serving
 
 
 def _state(path: Path) -> Any:
@@ -48,12 +57,88 @@ def test_broken_run_is_named(demo: Demo) -> None:
         f"nonfinite_gradient at step {finding.first_step}",
         "digits/hidden_1/kernel",
         "epsilon",
-        f"tensorboard --logdir {demo.logdir}",
-        f"gradwatch serve --logdir {demo.logdir}",
-        f"cat {path}/blackbox/step-*/autopsy.md",
         str(path),
     ):
         assert said in demo.output.replace("\n", "")
+
+
+def test_four_commands_look_further(demo: Demo) -> None:
+    """The last lines: in this order, one each, and a shell finds them."""
+    run_dir = demo.run("distance-loss")
+    *before, board, service, grafana, report = demo.output.splitlines()
+    assert before[-1].startswith("Look further")
+    for line, name, arguments in (
+        (board, "TensorBoard", f"tensorboard --logdir {demo.logdir}"),
+        (service, "Service", f"gradwatch serve --logdir {demo.logdir}"),
+        (report, "Report", f"gradwatch report {run_dir}"),
+    ):
+        said, command = line.split(maxsplit=1)
+        assert said == name
+        assert command.endswith(arguments)
+        assert shutil.which(command.split()[0])
+    assert grafana.split(maxsplit=1) == ["Grafana", "make grafana"]
+
+
+def test_a_report_is_written(demo: Demo) -> None:
+    """It is named, and says what broke and in which line."""
+    file = demo.run("distance-loss") / "report.html"
+    assert f"\n  {file}\n" in demo.output
+    # What is in back-ticks is code there.
+    told = unescape(re.sub("</?code>", "`", file.read_text()))
+    (finding,) = read_findings(demo.run("distance-loss"))
+    for said in (finding.rule, finding.message, finding.advice, "digits.py:"):
+        assert said in told
+
+
+def test_a_missing_package_is_named_before_it_trains(tmp_path: Path) -> None:
+    """Not after it, when the report is due."""
+    code = (
+        "import sys; sys.modules['jinja2'] = None\n"
+        "from gradwatch.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "demo", "--logdir", "runs"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "`gradwatch demo` needs jinja2" in done.stderr
+    assert "pip install 'gradwatch[tensorflow,demo]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_grafana_shows_it(demo: Demo, tmp_path: Path) -> None:
+    """What its dashboards ask a real Prometheus: the run, the NaN, the rule."""
+    logdir = tmp_path / "runs"
+    shutil.copytree(demo.logdir, logdir)
+    path = logdir / demo.run("distance-loss").name
+    (finding,) = read_findings(path)
+    file, state = path / "state.json", _state(path)
+    state["end"] = time.time()  # a run is exported for 15 minutes
+    file.write_text(json.dumps(state))
+    with ExitStack() as stack:
+        service = stack.enter_context(serving(logdir))
+        watched = stack.enter_context(
+            monitoring(tmp_path / "built", [service], time_scale=1 / 120)
+        )
+        watched.await_result(f'gradwatch_run_info{{run="{path.name}"}}')
+        watched.alerts.wait("GradwatchNonfiniteGradient", path.name)
+        told = {
+            (one.board, one.where, one.ref): watched.ask(
+                filled(one.expr, path.name, seconds=3600)
+            )
+            for one in ASKED
+        }
+    run, fleet = "gradwatch-run", "gradwatch-fleet"
+    for board in (run, fleet):
+        (found,) = told[board, "Findings", "A"]
+        assert found["metric"]["rule"] == finding.rule
+        assert found["metric"]["severity"] == finding.severity
+        assert told[board, "NaN or Inf", "A"]  # the mark on the charts
+    (step,) = told[run, "Last bad step", "A"]
+    assert float(step["value"][1]) == finding.first_step
+    assert len(told[run, "Variables whose gradient was NaN or Inf", "A"]) == 6
+    (count,) = told[fleet, "With NaN or Inf", "A"]
+    assert float(count["value"][1]) == 1
 
 
 def test_every_step_was_recorded_once(demo: Demo) -> None:

@@ -35,7 +35,7 @@ LAYERS = (
     ("callback",),
     ("preflight",),
     ("service", "testing", "monitoring"),
-    ("demo", "listing", "onlooker", "tail"),
+    ("compare", "demo", "listing", "onlooker", "tail"),
     ("drill", "views"),
     ("cli",),
 )
@@ -45,6 +45,7 @@ FORBIDDEN = {
     "rules": {"keras", "tensorflow", "tensorboard", "prometheus_client"},
     "service": {"keras", "tensorflow", "tensorboard"},
     "report": {"keras", "tensorflow", "tensorboard", "matplotlib"},
+    "compare": {"keras", "tensorflow", "tensorboard", "matplotlib"},
     "drawing": {"keras", "tensorflow", "tensorboard", "jinja2"},
     "monitoring": {"keras", "tensorflow", "tensorboard"},
     "provenance": {"tensorboard", "prometheus_client", "typer", "rich"},

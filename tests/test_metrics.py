@@ -336,6 +336,18 @@ def test_a_taken_port_raises() -> None:
             serve_metrics(RunCollector(lambda: []), port)
 
 
+def test_labels_of_the_user_are_told() -> None:
+    """The first sixteen, whatever is in them."""
+    named = {"te\nam": 'vision "x"', **{f"k{i}": str(i) for i in range(20)}}
+    snapshot = small_run().snapshot()
+    snapshot["run"]["labels"] = named
+    found = series(page(snapshot))
+    told = [n for n in found if n.startswith("gradwatch_run_label_info{")]
+    assert len(told) == 16
+    first = r'{key="team",run="run-1",value="vision \"x\""}'
+    assert found[f"gradwatch_run_label_info{first}"] == 1
+
+
 def test_findings_are_counted_by_rule_and_severity() -> None:
     """The time of the last finding is kept by subject."""
     state = small_run()

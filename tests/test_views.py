@@ -14,15 +14,20 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from gradwatch import GradWatch
 from gradwatch.cli import app
 from gradwatch.records import Autopsy, Beat, Finding, Phase, Run, Schema
 from gradwatch.runstate import RunState
 from gradwatch.sinks.findings import FindingsSink
 from gradwatch.sinks.state import StateSink
+from tests.models import classifier, data
 from tests.test_cli import COMMAND, write_run
 
 SPIKE = Finding(
@@ -156,6 +161,49 @@ def test_follow_tells_new_ones_until_the_end(trainer: Trainer) -> None:
     late.join()
     assert Finding.from_json(json.loads(rest)).last_step == 9
     assert process.returncode == 3
+
+
+class Onlooker(keras.callbacks.Callback):
+    """Follows the findings of the fit that it is part of.
+
+    Args:
+        watch: of the fit.
+    """
+
+    def __init__(self, watch: GradWatch) -> None:
+        super().__init__()
+        self._watch = watch
+        self.told: list[Finding] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Begins at the fourth batch; waits for what the tenth brings."""
+        run = self._watch.path
+        if batch == 3 and run is not None:
+            for _ in range(200):
+                time.sleep(0 if (run / "state.json").exists() else 0.05)
+            command = [*COMMAND, "findings", str(run), "--follow", "--json"]
+            self.process = subprocess.Popen(command, stdout=-1, text=True)
+        if batch == 9:
+            assert self.process.stdout
+            assert select.select([self.process.stdout], [], [], 30)[0]
+            line = self.process.stdout.readline()
+            self.told.append(Finding.from_json(json.loads(line)))
+
+
+def test_follow_a_live_fit(tmp_path: Path) -> None:
+    """Its findings are read while it goes on; the follower ends with it."""
+    x, y = data(512)
+    x[8 * 32] = np.nan
+    watch = GradWatch(tmp_path, on_nonfinite="skip", xray_every_steps=0)
+    onlooker = Onlooker(watch)
+    classifier().fit(
+        x, y, 32, shuffle=False, verbose=0, callbacks=[watch, onlooker]
+    )
+    rest, _ = onlooker.process.communicate(timeout=30)
+    assert [f.first_step for f in onlooker.told] == [8]
+    assert onlooker.told == watch.findings
+    assert rest == ""
+    assert onlooker.process.returncode == 0
 
 
 def test_follow_ends_when_the_run_is_lost(trainer: Trainer) -> None:

@@ -1,10 +1,8 @@
 """Audit: proves a custom loss, activation, layer or backward pass.
 
-`kinds.py` makes a `Subject` of whatever is given (`subject.py`; `layers.py`,
-`models.py`, `targets.py` know theirs, `domain.py` where inputs come from).
-`checks.py` lists the checks: each is `check(subject)` and yields what it found
-(`report.py`). `evaluation.py` computes values and gradients at many points,
-`stencils.py` judges them. `words.py` puts a report into words.
+`kinds.py` makes a `Subject` (`subject.py`) of whatever is given; `checks.py`
+lists the checks: each is `check(subject)` and yields what it found
+(`report.py`). Which module does what is in CONTRIBUTING, Layout.
 
 This module and `report.py` load neither Keras nor TensorFlow.
 """

@@ -91,6 +91,7 @@ def anatomy(
             "run_eagerly": bool(model.run_eagerly),
             "steps_per_execution": model.steps_per_execution,
             "devices": _devices(),
+            "dtypes": _dtypes(model),
         },
         resumed_from=resumed_from,
         cuts=tuple(cuts),
@@ -105,6 +106,12 @@ def _devices() -> list[str]:
     gpus = tf.config.list_physical_devices("GPU")
     details = map(tf.config.experimental.get_device_details, gpus)
     return [d.get("device_name", "GPU") for d in details] or ["CPU"]
+
+
+def _dtypes(model: Any) -> list[str]:
+    """Names what the layers compute in."""
+    layers = model._flatten_layers(include_self=False)
+    return sorted({str(layer.compute_dtype) for layer in layers})
 
 
 def _scale(variable: Any) -> float:

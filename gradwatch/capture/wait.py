@@ -5,7 +5,8 @@ that XLA never compiles. While that part is traced, iterators' `get_next` is
 hooked, for the thread that traces it only. Read in Keras 3.15.1:
 `backend/tensorflow/trainer.py` (multi_step_on_iterator); in tensorflow 2.21:
 `python/data/ops/iterator_ops.py` (OwnedIterator),
-`python/distribute/input_lib.py` (DistributedIteratorBase).
+`python/distribute/input_lib.py` (DistributedIteratorBase),
+`core/kernels/logging_ops.cc` (Timestamp: an error under op determinism).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 from tensorflow.python.distribute.input_lib import DistributedIteratorBase
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from gradwatch.capture.variables import own_variable
 
@@ -39,7 +41,8 @@ class Wait:
 
     Attributes:
         measured: whether it is known: the loop took its batches from a
-            `tf.data` iterator, as Keras' own does for every kind of data.
+            `tf.data` iterator, as Keras' own does for every kind of data, and
+            `enable_op_determinism` does not forbid the clock.
     """
 
     def __init__(self) -> None:
@@ -70,6 +73,8 @@ class Wait:
 
     def take(self, call: Any) -> Any:
         """Returns what `call` does, and measures how long it takes."""
+        if is_op_determinism_enabled():
+            return call()
         self.measured = True
         began = tf.timestamp()
         with tf.control_dependencies([began]):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 
-__all__ = ["age", "count", "duration", "number", "utc"]
+__all__ = ["age", "count", "duration", "number", "spans", "utc"]
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
@@ -44,6 +45,15 @@ def age(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit} ago"
     return f"{max(seconds, 0.0):.0f} s ago"
+
+
+def spans(text: str) -> list[tuple[str, bool]]:
+    """Returns the parts of a sentence, and whether each was in back-ticks.
+
+    One that is not closed stays as it is.
+    """
+    parts = re.split(r"`([^`]+)`", text)
+    return [(part, bool(i % 2)) for i, part in enumerate(parts) if part]
 
 
 def utc(seconds: float) -> str:

@@ -56,6 +56,7 @@ _CALLERS = (
     trainer.__file__,
     f"{_HERE.parent / 'autopsy' / 'trace.py'}",
     f"{_HERE.parent / 'audit' / 'subject.py'}",
+    f"{_HERE.parent / 'audit' / 'traced.py'}",
 )
 """Files that call a step, or ask for gradients in its stead."""
 

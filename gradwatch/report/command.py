@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from gradwatch.errors import GradWatchError
 from gradwatch.report import Report
-from gradwatch.terminal import failed
+from gradwatch.terminal import RunDir, failed
 
 if TYPE_CHECKING:
     from gradwatch.report.contents import Tell
@@ -32,7 +32,6 @@ class Format(StrEnum):
     markdown = "markdown"
 
 
-_RunDir = Annotated[Path, typer.Argument(help="A run directory.")]
 _Output = Annotated[
     Path | None,
     typer.Option(
@@ -63,7 +62,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run_dir: _RunDir, output: _Output = None, format: _Format = None
+    run_dir: RunDir, output: _Output = None, format: _Format = None
 ) -> None:
     """Write a run as one file to send around: HTML, or Markdown."""
     chosen = format or _format(output)

@@ -13,15 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from gradwatch.errors import GradWatchError, expected
+from gradwatch.errors import GradWatchError
 from gradwatch.health import Health, health
 from gradwatch.records import Anatomy, Autopsy, Block, Epoch, Finding, Schema
 from gradwatch.report.columns import Columns
 from gradwatch.runstate import Snapshot
-from gradwatch.shape import decode
 from gradwatch.sinks.findings import read_findings
 from gradwatch.sinks.readings import read_run
-from gradwatch.sinks.state import ANATOMY, FILE
+from gradwatch.sinks.state import ANATOMY, read_state
 from gradwatch.strict_json import read_anatomy
 
 __all__ = ["Contents", "Readings", "Tell", "read_contents"]
@@ -98,7 +97,7 @@ def read_contents(run_dir: str | Path, tell: Tell | None = None) -> Contents:
         OSError: it cannot be read.
     """
     path = Path(run_dir)
-    snapshot = _snapshot(path)
+    snapshot = read_state(path)
     facts = path / ANATOMY
     anatomy = Anatomy()
     if facts.exists():
@@ -112,20 +111,6 @@ def read_contents(run_dir: str | Path, tell: Tell | None = None) -> Contents:
         _autopsies(path),
         _readings(path, snapshot["steps"], tell or (lambda share: None)),
     )
-
-
-def _snapshot(path: Path) -> Snapshot:
-    try:
-        return decode((path / FILE).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        what = f"a run directory, with the file {FILE}"
-        do = "Name a folder below `logdir`; `gradwatch status` lists them."
-    except ValueError as error:
-        what = f"a {FILE} that this version of gradwatch can read"
-        do = "Use the gradwatch that wrote it."
-        if str(error) != "version":
-            do = "It is damaged, or gradwatch has not written it."
-    raise GradWatchError(expected("run_dir", what, str(path), do))
 
 
 def _autopsies(path: Path) -> list[Autopsy]:

@@ -19,7 +19,10 @@ def environment(contents: Contents) -> dict[str, dict[str, str]]:
     run = contents.snapshot["run"]
     anatomy = contents.anatomy
     mode = dict(anatomy.mode)
-    devices = ", ".join(map(str, mode.pop("devices", [])))
+    devices, dtypes = (
+        ", ".join(map(str, mode.pop(name, [])))
+        for name in ("devices", "dtypes")
+    )
     told: dict[str, Mapping[str, Any]] = {
         "Machine": {
             "host": run["host"],
@@ -34,6 +37,7 @@ def environment(contents: Contents) -> dict[str, dict[str, str]]:
         },
         "Training": {
             **mode,
+            "computes in": dtypes,
             "resumed from": contents.snapshot.get("resumed_from", ""),
         },
         "Labels": run.get("labels", {}),

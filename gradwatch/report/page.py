@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from gradwatch.drawing import STYLE, TEMPLATES
-from gradwatch.drawing.words import count, duration, number, utc
+from gradwatch.drawing.words import count, duration, number, spans, utc
 from gradwatch.records import SEVERITIES, Finding
 from gradwatch.report.axis import HEIGHT, WIDTH, Axis
 from gradwatch.report.contents import Contents
@@ -24,7 +25,7 @@ from gradwatch.report.plots import plots
 from gradwatch.report.story import cause, last_values, ranked, verdict
 from gradwatch.sinks.findings import cell
 
-__all__ = ["page"]
+__all__ = ["page", "rendered"]
 
 _OWN = Path(__file__).parent / "templates"
 _FINDINGS = 100  # shown
@@ -43,8 +44,8 @@ def page(contents: Contents, made: float) -> str:
     axis = Axis(readings.first, max(steps - 1, readings.first))
     findings = ranked(contents)
     shown = contents.findings[:_FINDINGS]
-    return _template().render(
-        style=Markup(STYLE.read_text() + (_OWN / "report.css").read_text()),
+    return rendered(
+        "report.html",
         contents=contents,
         run=contents.snapshot["run"],
         snapshot=contents.snapshot,
@@ -60,23 +61,32 @@ def page(contents: Contents, made: float) -> str:
         epochs=axis.epochs(readings.epochs),
         plots=plots(contents, axis),
         heats=heats(contents, axis),
-        size=(WIDTH, HEIGHT),
         made=made,
         text=_TEXT,
     )
 
 
-def _template() -> jinja2.Template:
+def rendered(name: str, *folders: Path, **values: Any) -> str:
+    """Returns what a template makes of values, in the style of reports.
+
+    Args:
+        name: of the template.
+        folders: where it may be, beside those of reports.
+        values: what it knows.
+    """
     templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([_OWN, TEMPLATES]),
+        loader=jinja2.FileSystemLoader([*folders, _OWN, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = {"count": count, "duration": duration, "number": number, "utc": utc}
-    templates.filters |= {**words, "cell": cell}
-    return templates.get_template("report.html")
+    words = (count, duration, number, spans, utc, cell)
+    templates.filters |= {word.__name__: word for word in words}
+    style = STYLE.read_text() + (_OWN / "report.css").read_text()
+    return templates.get_template(name).render(
+        style=Markup(style), size=(WIDTH, HEIGHT), **values
+    )
 
 
 def _events(axis: Axis, findings: Sequence[Finding]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from gradwatch.report.axis import HEIGHT, WIDTH, Axis, Tick
 from gradwatch.report.columns import Columns, Folded
 from gradwatch.report.contents import Contents, Readings
 
-__all__ = ["Plot", "plots"]
+__all__ = ["Plot", "overlaid", "plots"]
 
 _LINES = 7  # beside the first, as many as there are colours
 _TICKS = 4
@@ -69,6 +69,22 @@ def plots(contents: Contents, axis: Axis) -> list[Plot]:
     return [plot for plot in found if plot is not None]
 
 
+def overlaid(
+    title: str, told: Mapping[str, tuple[Sequence[float], Folded]], axis: Axis
+) -> Plot | None:
+    """Returns the same of several runs in one chart.
+
+    Args:
+        title: what is shown.
+        told: name of a run -> its steps, and the values at them.
+        axis: the steps.
+    """
+    every = sorted({step for steps, _ in told.values() for step in steps})
+    spread = {n: _spread(f, steps, every) for n, (steps, f) in told.items()}
+    rows = {name: folded.means for name, folded in spread.items()}
+    return _Drawn(axis, []).plot(title, every, rows, spread, main=True)
+
+
 class _Drawn:
     """Draws charts on one axis.
 
@@ -103,7 +119,7 @@ class _Drawn:
         spread = {name: _spread(f, steps, every) for name, f in told.items()}
         rows = {name: folded.means for name, folded in spread.items()}
         rows["validation loss"] = [ends.get(step) for step in every]
-        return self._plot("Loss", every, rows, spread, main=True)
+        return self.plot("Loss", every, rows, spread, main=True)
 
     def lines(
         self,
@@ -114,7 +130,7 @@ class _Drawn:
     ) -> Plot | None:
         """Some slots of the same columns."""
         rows = {name: folded.means for name, folded in told.items()}
-        return self._plot(title, columns.steps, rows, told, main)
+        return self.plot(title, columns.steps, rows, told, main)
 
     def metrics(self, epochs: Sequence[Epoch]) -> Iterator[Plot | None]:
         """Each metric of the epochs, beside that of the validation."""
@@ -132,9 +148,9 @@ class _Drawn:
                 for name, row in both.items()
                 if any(value is not None for value in row)
             }
-            yield self._plot(f"Epochs: {name}", steps, there, {})
+            yield self.plot(f"Epochs: {name}", steps, there, {})
 
-    def _plot(
+    def plot(
         self,
         title: str,
         steps: Sequence[float],
@@ -142,6 +158,7 @@ class _Drawn:
         folded: Mapping[str, Folded],
         main: bool = False,
     ) -> Plot | None:
+        """Rows at some steps, with bands where they are folded."""
         bands = {name: (f.lows, f.highs) for name, f in folded.items()}
         found = chart(
             steps,

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, Response
 from gradwatch.drawing import TEMPLATES
 from gradwatch.drawing.charts import Chart, chart
 from gradwatch.drawing.strips import Strip, strips
-from gradwatch.drawing.words import age, count, duration, number, utc
+from gradwatch.drawing.words import age, count, duration, number, spans, utc
 from gradwatch.runstate import ENDED
 from gradwatch.service.options import Options
 from gradwatch.service.rows import chief, details, row
@@ -89,6 +89,7 @@ class Pages:
             "count": count,
             "duration": duration,
             "number": number,
+            "spans": spans,
             "utc": utc,
         }
         self._templates.filters |= words

@@ -45,6 +45,7 @@ FIELDS: Mapping[str, str] = {
     "eta_seconds": "time until the planned steps are done, as it went so far, "
     "with pauses",
     "loss": "of the last step",
+    "validation_loss": "of the last epoch",
     "gradient_norm": "of the last step",
     "learning_rate": "of the last step",
     "findings": "severity -> number of findings",
@@ -56,7 +57,6 @@ FIELDS: Mapping[str, str] = {
 DETAILS: Mapping[str, str] = {
     "versions": "package -> version",
     "resumed_from": "id of the run that it continues",
-    "validation_loss": "of the last epoch",
     "values": "newest values as `[signal, subject, value]`",
     "counters": "as in `state.json`",
     "history": "`steps`, and `series` as `[signal, subject, values]`: at most "
@@ -70,7 +70,7 @@ DETAILS: Mapping[str, str] = {
 }
 """More fields of `/api/runs/{id}` -> their meaning."""
 
-_NEWEST = ("loss", "gradient_norm", "learning_rate")
+_NEWEST = ("loss", "validation_loss", "gradient_norm", "learning_rate")
 
 
 def rows(
@@ -125,7 +125,7 @@ def row(
 
 
 def _present(snapshot: Snapshot) -> dict[str, Any]:
-    """The numbers of the last step, and what was bad so far."""
+    """The newest numbers, and what was bad so far."""
     newest, counters = _newest(snapshot), snapshot["counters"]
     told = {signal: newest.get(signal) for signal in _NEWEST}
     bad: Counter[str] = Counter()
@@ -144,17 +144,12 @@ def details(
 ) -> dict[str, Any]:
     """Returns the fields of `FIELDS` and `DETAILS`."""
     snapshot = chief(ranks).snapshot
-    newest = {
-        signal: v for signal, subject, v in snapshot["values"] if not subject
-    }
-    validation = newest.get("validation_loss")
     history = snapshot.get("history", {"steps": [], "series": []})
     series = [[*slot, list(values)] for *slot, values in history["series"]]
     return {
         **row(ranks, clock, stalled_after),
         "versions": snapshot["run"].get("versions", {}),
         "resumed_from": snapshot.get("resumed_from", ""),
-        "validation_loss": None if validation is None else float(validation),
         "values": snapshot["values"],
         "counters": snapshot["counters"],
         "history": {"steps": history["steps"], "series": series},

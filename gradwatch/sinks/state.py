@@ -2,22 +2,34 @@
 
 And `anatomy.json`, the frozen facts about its model. Both are replaced
 atomically, so a reader sees a whole file at any moment, also after the trainer
-was killed. Standard library only.
+was killed.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradwatch.errors import GradWatchError, expected
 from gradwatch.records import Block, Record, Run, Schema
-from gradwatch.runstate import ENDED, RunState
+from gradwatch.runstate import ENDED, RunState, Snapshot
+from gradwatch.shape import decode
 from gradwatch.strict_json import dumps
 
-__all__ = ["ANATOMY", "FILE", "LIMIT", "StateSink", "add_autopsies"]
+__all__ = [
+    "ANATOMY",
+    "FILE",
+    "LIMIT",
+    "StateSink",
+    "add_autopsies",
+    "check",
+    "find_run",
+    "read_state",
+]
 
 ANATOMY = "anatomy.json"
 """Name of the model's facts in the run directory."""
@@ -76,6 +88,63 @@ class StateSink:
         self._tried = time.monotonic()
         _replace(self._path, _fit(self._state.snapshot()))
         self._asked = False
+
+
+def check(run_dir: str | Path) -> None:
+    """Raises GradWatchError where there is no run directory."""
+    if not (Path(run_dir) / FILE).is_file():
+        what = f"a run directory, with the file {FILE}"
+        do = "Name a folder below `logdir`; `gradwatch status` lists them."
+        raise GradWatchError(expected("run_dir", what, str(run_dir), do))
+
+
+def find_run(run: str | Path, logdirs: Iterable[Path]) -> Path:
+    """Returns the directory of a run.
+
+    Args:
+        run: its directory, its id, or what ids of its name begin with.
+        logdirs: folders to look for it in, at any depth.
+
+    Raises:
+        GradWatchError: there is none, or more than one.
+    """
+    if (Path(run) / FILE).is_file():
+        return Path(run)
+    named = re.compile(re.escape(str(run)) + r"(-\d{8}-\d{6}-[0-9a-f]+)?")
+    files = [file for root in logdirs for file in root.rglob(FILE)]
+    folders = sorted(
+        {f.parent for f in files if named.fullmatch(f.parent.name)}
+    )
+    exact = [folder for folder in folders if folder.name == str(run)]
+    found = exact or folders
+    if len(found) == 1:
+        return found[0]
+    what = f"a run directory, with the file {FILE}, or the id of a run"
+    do = "Name a folder below `logdir`; `gradwatch status` lists them."
+    if found:
+        do = f"Name one of {', '.join(map(str, found))}."
+    raise GradWatchError(expected("run", what, str(run), do))
+
+
+def read_state(run_dir: str | Path) -> Snapshot:
+    """Returns what the state.json of a run says.
+
+    Raises:
+        GradWatchError: it is no run directory, or what lies there cannot be
+            used.
+        OSError: it cannot be read.
+    """
+    check(run_dir)
+    try:
+        return decode((Path(run_dir) / FILE).read_bytes())
+    except ValueError as error:
+        what = f"a {FILE} that this version of gradwatch can read"
+        do = "Use the gradwatch that wrote it."
+        if str(error) != "version":
+            do = "It is damaged, or gradwatch has not written it."
+        raise GradWatchError(
+            expected("run_dir", what, str(run_dir), do)
+        ) from None
 
 
 def add_autopsies(

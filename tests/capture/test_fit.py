@@ -11,12 +11,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.config import disable_op_determinism
 
 from gradwatch import GradWatch
 from gradwatch.records import Block, Record, Run, Schema
 from gradwatch.signals import Slot
 from tests.models import (
     BATCH,
+    GRAPH,
     MODES,
     ROWS,
     SOME,
@@ -298,6 +300,23 @@ def test_times_ascend_and_lie_in_the_fit(tmp_path: Path) -> None:
     assert before <= times[0]
     assert times[-1] <= time.time()
     assert (np.diff(times) >= 0).all()
+
+
+def test_under_op_determinism_waiting_is_not_measured(tmp_path: Path) -> None:
+    """TensorFlow forbids the clock in a step then; all else is as always."""
+    recorder = Recorder()
+    watch = GradWatch(tmp_path, xray_every_steps=4, sinks=[recorder])
+    watched, plain = (classifier(GRAPH) for _ in range(2))
+    tf.config.experimental.enable_op_determinism()
+    try:
+        _fit(plain)
+        _fit(watched, watch)
+    finally:
+        disable_op_determinism()
+    assert_same(watched, plain)
+    assert recorder.steps == list(range(34))
+    assert recorder.schema.column("data_wait") is None
+    assert np.isfinite(recorder.column("gradient_norm")).all()
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")

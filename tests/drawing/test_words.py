@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gradwatch.drawing.words import age, count, duration, number, utc
+from gradwatch.drawing.words import age, count, duration, number, spans, utc
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,17 @@ from gradwatch.drawing.words import age, count, duration, number, utc
 def test_numbers_and_times_are_readable(told: str, expected: str) -> None:
     """Short, with units, whatever comes."""
     assert told == expected
+
+
+def test_code_in_a_sentence() -> None:
+    """What is in back-ticks; one that is open, or empty, stays as it is."""
+    assert spans("Use `a + b` or `c`.") == [
+        ("Use ", False),
+        ("a + b", True),
+        (" or ", False),
+        ("c", True),
+        (".", False),
+    ]
+    assert spans("`a`, ` open") == [("a", True), (", ` open", False)]
+    assert spans("none: ``") == [("none: ``", False)]
+    assert spans("") == []

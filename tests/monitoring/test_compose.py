@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -19,6 +23,7 @@ from gradwatch.monitoring.thresholds import Settings
 from gradwatch.service.options import Options
 from gradwatch.service.runs import Runs
 from gradwatch.service.security import is_loopback
+from tests.monitoring.boards import BOARDS
 from tests.monitoring.stack import (
     Stack,
     await_ready,
@@ -273,7 +278,42 @@ def test_grafana_is_provisioned(tmp_path: Path) -> None:
     assert provider["disableDeletion"] is True
     assert provider["allowUiUpdates"] is False
     shown = tree / provider["options"]["path"].lstrip("/")
-    assert shown.resolve() == ROOT / "dashboards/grafana"
+    found = {
+        file.stem: json.loads(file.read_text())["uid"]
+        for file in shown.rglob("*.json")
+    }
+    assert found == {uid: uid for uid in BOARDS}
+    assert len(found) == 3
+
+
+def test_make_grafana_starts_it(tmp_path: Path) -> None:
+    """With a password that is made once, and nobody else's; runs are there."""
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin" / "docker"
+    variable = "GRADWATCH_GRAFANA_PASSWORD_FILE"
+    docker.write_text(f'#!/bin/sh\necho "$@" && cat "${{{variable}:-$0}}"\n')
+    docker.chmod(0o755)
+    path = f"{docker.parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["make", "-f", str(ROOT / "Makefile"), "grafana"]
+    told = [
+        subprocess.run(
+            [*command, f"PYTHON={sys.executable}"],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout.splitlines()
+        for _ in range(2)
+    ]
+    assert told[0][-2] == "compose --profile demo up --build"
+    password = tmp_path / ".secrets" / "grafana"
+    assert told[0][-1] == told[1][-1] == password.read_text().strip()
+    assert len(told[0][-1]) > 40
+    modes = [f.stat().st_mode & 0o777 for f in (password.parent, password)]
+    assert modes == [0o700, 0o444]
+    for source, _, _ in mounts("gradwatch"):
+        assert not source.startswith("./") or (tmp_path / source).is_dir()
 
 
 def test_prometheus_accepts_what_is_mounted(

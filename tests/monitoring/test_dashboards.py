@@ -250,6 +250,18 @@ def test_findings_and_alerts_say_what_to_do() -> None:
         assert json.dumps(alert.act)[1:-1] in fleet
 
 
+def test_the_readme_tells_of_them() -> None:
+    """Title and file of each, and the variables by which one chooses."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.split("\n### Grafana\n")[1].split("\n### ")[0]
+    assert section.count("| *gradwatch: ") == len(BOARDS)
+    for uid, board in BOARDS.items():
+        file = f"[{uid}.json](dashboards/grafana/{uid}.json)"
+        assert f"| *{board['title']}* | {file} |" in section
+        for variable in board["templating"]["list"]:
+            assert re.search(rf"^\| .*\b{variable['label']}\b", section, re.M)
+
+
 def test_links_to_dashboards_lead_to_one() -> None:
     """Those of service and alerts: their uids and variables exist."""
     pages = [path.read_text() for path in _TEMPLATES.iterdir()]

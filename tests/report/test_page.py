@@ -69,6 +69,9 @@ def test_a_run_that_turned_nan(
     assert f"NaN Step {step} was not finite." in head
     assert "The gradient of Sqrt is not finite in distance" in head
     assert "sqrt(x + 1e-12)" in head
+    assert "`" not in text
+    codes = browser.find_elements(By.CSS_SELECTOR, ".banner .advice code")
+    assert "sqrt(x + 1e-12)" in [code.text for code in codes]
     assert "Failed: nonfinite" in text
     assert "nonfinite_gradient" in text
     assert f"Autopsy of step {step}" in text

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwatch.records import Finding
+from gradwatch.records import Epoch, Finding
 from gradwatch.runstate import RunState
 from gradwatch.service.rows import DETAILS, FIELDS
 from gradwatch.service.runs import Runs
@@ -41,6 +41,7 @@ def url(
     save(tmp_path, new_state("healthy"))
     bad = new_state("bad", loss=np.nan, phase="failed", age=60)
     bad.fold(FINDING)
+    bad.fold(Epoch(0, 10, time.time() - 60, {}, {"loss": 0.75}))
     save(tmp_path / "nested", bad)
     save(tmp_path, new_state("lost", age=100))
     (tmp_path / "broken").mkdir()
@@ -70,6 +71,7 @@ def test_runs_are_listed(url: str) -> None:
     bad, healthy = runs["bad"], runs["healthy"]
     assert (bad["loss"], bad["nonfinite_steps"]) == ("NaN", 1)
     assert bad["last_nonfinite_step"] == 9
+    assert (bad["validation_loss"], healthy["validation_loss"]) == (0.75, None)
     assert bad["findings"] == {"info": 0, "warning": 1, "critical": 0}
     assert bad["place"] == "nested/bad"
     assert (healthy["steps"], healthy["planned_steps"]) == (10, 100)

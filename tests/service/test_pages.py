@@ -23,7 +23,7 @@ NewState = Callable[..., RunState]
 Save = Callable[[Path, RunState], Path]
 ServeRuns = Callable[..., str]
 
-EVIL = "\"><script>boom()</script><img src=x onerror='boom()'>\n&{{7*7}}"
+EVIL = "\"><script>boom()</script>`<img src=x onerror='boom()'>`\n&{{7*7}}"
 
 
 class Page(HTMLParser):
@@ -131,6 +131,22 @@ def test_no_text_of_a_run_is_markup(
     assert not [
         link for link in links if (link or "").startswith("javascript:")
     ]
+
+
+def test_back_ticks_are_code(
+    tmp_path: Path, new_state: NewState, save: Save, serve_runs: ServeRuns
+) -> None:
+    """In headlines, messages, advice and causes; one that is open stays."""
+    state = new_state("one")
+    told = {"step": 1, "verdict": "model", "headline": "Not `log(x)`, ` open."}
+    path = save(tmp_path, state)
+    path.write_text(dumps({**state.snapshot(), "autopsies": [told]}))
+    found = page(serve_runs(Runs([tmp_path])), "/runs/one")
+    assert "(model): Not log(x), ` open." in found.text
+    codes = sum(tag == "code" for tag, _ in found.tags)
+    path.write_text(dumps({**state.snapshot(), "autopsies": []}))
+    found = page(serve_runs(Runs([tmp_path])), "/runs/one")
+    assert codes == 1 + sum(tag == "code" for tag, _ in found.tags)
 
 
 def test_fleet_says_what_needs_attention(

@@ -16,12 +16,12 @@ from gradwatch.testing.recording import Recording
 from gradwatch.testing.scenario import RULES, Scenario
 from gradwatch.testing.zoo import FAULTY, HEALTHY, SCENARIOS
 
-_SHARE = 20
+_SHARE = 10
 _NO_FAULT = {"no_readings", "lost_readings", "too_many_skips", "rolled_back"}
 
 
 def _chosen(scenarios: tuple[Scenario, ...]) -> list[Scenario]:
-    """A fixed twentieth of the scenarios, whatever else there is."""
+    """A fixed tenth of the scenarios, whatever else there is."""
 
     def number(scenario: Scenario) -> int:
         return int(hashlib.sha256(scenario.name.encode()).hexdigest(), 16)
