@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import tensorflow as tf
+
 from gradwatch.audit.flow import flow
 from gradwatch.audit.gradient import gradient
 from gradwatch.audit.kinds import subject_of
@@ -21,6 +23,7 @@ from gradwatch.audit.report import (
     Measurement,
 )
 from gradwatch.audit.subject import Subject
+from gradwatch.errors import GradWatchError
 
 __all__ = ["CHECKS", "Check", "run"]
 
@@ -36,7 +39,14 @@ def run(
     """Returns what the checks find; see `gradwatch.audit`."""
     began = time.perf_counter()
     subject = replace(subject_of(thing, inputs, seed), dtypes=dtypes)
-    said = [told for check in CHECKS for told in check(subject)]
+    try:
+        said = [told for check in CHECKS for told in check(subject)]
+    except tf.errors.OpError as error:
+        why = " ".join(str(error).split())
+        raise GradWatchError(
+            f"`{subject.name}` fails for inputs that it was tried with: {why} "
+            "State what it takes: `inputs`."
+        ) from error
     found = [told for told in said if isinstance(told, AuditFinding)]
     found.sort(key=lambda one: -SEVERITIES.index(one.severity))
     return AuditReport(

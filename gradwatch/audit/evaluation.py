@@ -17,6 +17,7 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from gradwatch.audit.subject import Subject
+from gradwatch.errors import GradWatchError
 
 __all__ = ["Evaluation", "evaluation"]
 
@@ -44,6 +45,8 @@ def _made(subject: Subject, training: bool) -> Evaluation:
             try:
                 found.gradients(point, np.ones((1, found.results(point))))
                 return found
+            except GradWatchError:
+                raise
             except Exception as error:  # whatever the user's code raises
                 why = error
     assert why is not None
@@ -207,6 +210,17 @@ class Evaluation:
             found = tf.gradients(total, watched)
         return self._vector(dict(zip(self._subject.trained, found)))
 
+    def _fits(self, i: int, slope: Any) -> None:
+        """Refuses gradients that TensorFlow lets pass: of another shape."""
+        one = self._subject.inputs[i]
+        if not slope.shape.is_compatible_with(one.domain.shape):
+            raise GradWatchError(
+                f"The gradient with respect to `{one.name}` has the shape "
+                f"{tuple(slope.shape)}, not {one.domain.shape}: a backward "
+                "pass sums over too few dimensions, or too many. If it is not "
+                "made for such inputs, state them: `inputs`."
+            )
+
     def _vector(self, slopes: dict[int, Any]) -> Any:
         """Gradients by input as one vector, zeros where there is none."""
         flat = []
@@ -215,6 +229,7 @@ class Evaluation:
                 flat.append(tf.zeros(size, tf.float64))
             else:
                 dense = tf.cast(tf.convert_to_tensor(slopes[i]), tf.float64)
+                self._fits(i, dense)
                 flat.append(tf.reshape(dense, [-1]))
         return tf.concat(flat, 0)
 

@@ -21,6 +21,9 @@ from gradwatch.reports import Source
 
 __all__ = ["Call", "Input", "Subject", "SubjectKind"]
 
+_TRIED = 3
+"""Points at which it must run, of all widths of `Domain.sample`."""
+
 SubjectKind = Literal["loss", "activation", "layer", "model", "function"]
 
 Call = Callable[[Sequence[Any], str, bool], Any]
@@ -127,11 +130,12 @@ class Subject:
 
     def failure(self) -> Exception | None:
         """Returns why it cannot be called, `None` if it can."""
-        point = [value[0] for value in self.sample(1)]
+        drawn = list(zip(*self.sample(_TRIED)))
         why: Exception | None = None
         for dtype in ("float64", "float32"):
             try:
-                self.outputs(self.tensors(point, dtype), dtype)
+                for point in drawn:
+                    self.outputs(self.tensors(point, dtype), dtype)
                 return None
             except Exception as error:  # whatever the user's code raises
                 why = error

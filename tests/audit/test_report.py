@@ -135,6 +135,17 @@ def test_what_cannot_be_audited_is_told() -> None:
     assert len(report.domain) == 3
 
 
+def test_a_gradient_of_another_shape_is_refused() -> None:
+    """TensorFlow itself lets it pass."""
+
+    @tf.custom_gradient
+    def add(x: Any, bias: Any) -> Any:
+        return x + bias, lambda u: (u, tf.reduce_sum(u))
+
+    with pytest.raises(GradWatchError, match=r"`bias` has the shape \(\)"):
+        audit(lambda x, bias: add(x, bias), inputs={"x": (4, 3), "bias": (3,)})
+
+
 @pytest.mark.parametrize("given", ["4x", "4/1..0", ((4,), (1, 0)), "x", {}])
 def test_domains_that_are_none(given: Any) -> None:
     """The argument is named."""
