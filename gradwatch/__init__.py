@@ -4,13 +4,19 @@
     model.fit(x, y, callbacks=[GradWatch()])
 
 Importing this package loads neither Keras nor TensorFlow; the first use of
-`GradWatch` or `check` does.
+`GradWatch`, `check` or `audit` does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradwatch.audit import (
+    AuditFinding,
+    AuditReport,
+    assert_trainable,
+    audit,
+)
 from gradwatch.components import component
 from gradwatch.errors import GradWatchError, NonFiniteError, UnsupportedError
 from gradwatch.interfaces import Rule, Sink
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from gradwatch.preflight import check
 
 __all__ = [
+    "AuditFinding",
+    "AuditReport",
     "Block",
     "Epoch",
     "Finding",
@@ -31,6 +39,8 @@ __all__ = [
     "Rule",
     "Sink",
     "UnsupportedError",
+    "assert_trainable",
+    "audit",
     "check",
     "component",
     "default_rules",

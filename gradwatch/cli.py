@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gradwatch.audit.command import register as audit_functions
 from gradwatch.compare.command import register as compare_runs
 from gradwatch.drill import drill
 from gradwatch.errors import not_installed
@@ -95,6 +96,7 @@ app.command()(drill)
 look_at_runs(app)
 compare_runs(app)
 report_runs(app)
+audit_functions(app)
 
 
 @app.command()

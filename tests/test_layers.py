@@ -29,7 +29,7 @@ LAYERS = (
     ("rules", "capture", "sinks", "exports", "outlet"),
     ("metrics",),
     ("pump", "replay", "blackbox", "serving"),
-    ("autopsy", "report"),
+    ("autopsy", "audit", "report"),
     ("incidents",),
     ("watch",),
     ("callback",),
@@ -51,6 +51,7 @@ FORBIDDEN = {
     "provenance": {"tensorboard", "prometheus_client", "typer", "rich"},
     "capture": {"tensorboard", "prometheus_client", "typer", "rich"},
     "autopsy": {"tensorboard", "prometheus_client", "typer", "rich"},
+    "audit": {"tensorboard", "prometheus_client"},
 }
 HEIGHT = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -50,8 +50,14 @@ _LIBRARIES = (
     f"{_HERE}/",
     f"{_HERE.parent / 'capture'}/",
     f"{_HERE.parent / 'autopsy'}/",
+    f"{_HERE.parent / 'audit'}/",
 )
-_CALLERS = (trainer.__file__, f"{_HERE.parent / 'autopsy' / 'trace.py'}")
+_CALLERS = (
+    trainer.__file__,
+    f"{_HERE.parent / 'autopsy' / 'trace.py'}",
+    f"{_HERE.parent / 'audit' / 'subject.py'}",
+    f"{_HERE.parent / 'audit' / 'traced.py'}",
+)
 """Files that call a step, or ask for gradients in its stead."""
 
 _INSTALLED = ("/site-packages/", "/dist-packages/")

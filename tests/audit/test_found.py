@@ -1,0 +1,59 @@
+"""What the audit finds in code of which the truth is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import pytest
+
+from gradwatch import AuditReport, audit
+from gradwatch.audit.domain import Domain
+from tests.audit.correct import CORRECT
+from tests.audit.planted import PLANTED
+from tests.audit.records import Correct, Planted
+
+GRADIENT = ("wrong_gradient", "missing_gradient", "zero_gradient")
+
+# Told as information, under another name: the gradient leads downhill without
+# the part that a `stop_gradient` holds back; and TensorFlow's own `cumprod` is
+# wrong at zeros alone.
+MILDER = {
+    "backward_swish": "detached_part",
+    "backward_relative_error": "detached_part",
+    "backward_transmittance": "wrong_at_point",
+}
+
+
+def audited(case: Planted | Correct) -> AuditReport:
+    """The report on a case, from what its user has to tell."""
+    keras.utils.set_random_seed(0)
+    made = case.make()
+    stated: dict[str, Any] | None = None
+    if case.inputs is not None:
+        stated = {
+            name: Domain(shape, "ids", low, high)
+            if isinstance(low, int)
+            else (shape, (low, high))
+            for name, (shape, low, high) in case.inputs.items()
+        }
+    return audit(getattr(made, "function", made), inputs=stated)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in PLANTED if case.expected in GRADIENT],
+    ids=lambda case: case.name,
+)
+def test_faults_are_found(case: Planted) -> None:
+    """By their names."""
+    found = {finding.check for finding in audited(case).findings}
+    assert MILDER.get(case.name, case.expected) in found
+
+
+@pytest.mark.parametrize("case", CORRECT, ids=lambda case: case.name)
+def test_correct_code_is_left_alone(case: Correct) -> None:
+    """No warning, and of a gradient at most something about single points."""
+    report = audited(case)
+    assert report.worst in (None, "info"), str(report)
+    assert {one.check for one in report.findings} <= {"wrong_at_point"}

@@ -1,0 +1,85 @@
+"""Keras' own functions: what is said about them is true."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+import pytest
+
+from gradwatch import audit
+from tests.audit.test_gradient import found
+
+_NOT = {"get", "serialize", "deserialize", "Loss"}
+
+
+def _public(module: Any) -> dict[str, Any]:
+    return {
+        name: thing
+        for name, thing in vars(module).items()
+        if not name.startswith("_") and name not in _NOT and callable(thing)
+    }
+
+
+ACTIVATIONS = _public(keras.activations)
+LOSSES = {n: t for n, t in _public(keras.losses).items() if inspect.isclass(t)}
+
+# At 0 both halves of it count: its gradient is 2 there, and the slope 1.
+SAYS = {"celu": {("wrong_at_point", "x")}}
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_activations(name: str) -> None:
+    """All of them are right, but for one point of `celu`."""
+    stated = {}
+    if name == "threshold":
+        stated = {"inputs": {"x": (3, 6)}}
+        function = lambda x: keras.activations.threshold(x, 0.5, 0.0)  # noqa: E731
+    else:
+        function = ACTIVATIONS[name]
+    assert set(found(function, **stated)) == SAYS.get(name, set())
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_losses(name: str) -> None:
+    """Nothing is found in any of them, and all their derivatives are judged."""
+    settings = {"q": 0.5} if name.endswith("GeneralizedCrossEntropy") else {}
+    report = audit(LOSSES[name](**settings))
+    assert report.findings == ()
+    judged = {m.name: m.value for m in report.measurements}
+    assert judged["gradient_right"] > 100
+    assert judged["usable_gradient"] > 0.4
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Dense(3, activation="relu"),
+        keras.layers.Conv2D(2, 3, activation="gelu"),
+        keras.layers.LayerNormalization(),
+        keras.layers.BatchNormalization(),
+        keras.layers.GroupNormalization(2),
+        keras.layers.MultiHeadAttention(2, 4),
+        keras.layers.AdditiveAttention(),
+        keras.layers.GRU(3),
+        keras.layers.Embedding(7, 3),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Softmax(),
+        keras.layers.Dropout(0.3, seed=1),
+        keras.layers.Maximum(),
+        keras.layers.Normalization(mean=1.0, variance=2.0),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_layers(layer: Any) -> None:
+    """Kinks, ties, statistics of a batch, random numbers, several inputs."""
+    assert audit(layer).findings == ()
+
+
+def test_what_is_true_of_layers() -> None:
+    """PReLU has no gradient at 0; a spectral norm holds its vectors fast."""
+    assert set(found(keras.layers.PReLU())) == {("wrong_at_point", "inputs")}
+    layer = keras.layers.SpectralNormalization(keras.layers.Dense(3))
+    ((check, _),) = found(layer)
+    assert check == "detached_part"
