@@ -254,3 +254,27 @@ def test_07_gan_custom_train_step(example: Callable[[], Ran]) -> None:
         ran.says(name, f"{of}/hidden/kernel")
     assert parts == pytest.approx(newest["loss", ""], 1e-5)
     assert ran.names["after"] < ran.names["before"] / 2
+
+
+def test_08_audit_a_loss(example: Callable[[], Ran]) -> None:
+    """Both faults have a name, and nothing is left after they are mended."""
+    ran = example()
+    ran.says(
+        "hurried: not_at_minimum, batch_mixed; its predictions correlate by -0",
+        "mended: nothing wrong; its predictions correlate by 0",
+        "def hurried",
+    )
+    reports = {f.__name__: r for f, r in ran.names["reports"].items()}
+    assert reports["hurried"].worst == "warning"
+    assert not reports["mended"].fails("warning")
+
+
+def test_a_loss_of_ones_own_has_a_test() -> None:
+    """It passes, and fails for the loss of the example with faults."""
+    names = runpy.run_path(str(FOLDER / "test_my_loss.py"))
+    names["test_my_loss"]()
+    names["test_my_loss"].__globals__["my_loss"] = lambda y_true, y_pred: (
+        (y_true + y_pred) ** 2
+    )
+    with pytest.raises(AssertionError, match="not_at_minimum"):
+        names["test_my_loss"]()

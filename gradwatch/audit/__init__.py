@@ -30,13 +30,17 @@ def audit(
     inputs: Any = None,
     dtypes: Sequence[str] = ("float32", "float16", "bfloat16"),
     seed: int = 0,
+    second_order: bool = False,
 ) -> AuditReport:
     """Proves the gradients of a function before a run depends on them.
 
     Whether the gradient is that of the value: it is compared with differences
     of the value, in float64 where the code allows it. Whether there is one: the
     operation and the source line that cut it, and the share of inputs with a
-    slope. The object itself stays as it is.
+    slope. Whether it makes sense: a loss is least at its target, mixes no
+    examples and honours their weights; a stack of an activation neither makes
+    gradients vanish nor explode; no term of a sum (`component`) outweighs the
+    others by decades. The object itself stays as it is.
 
     Args:
         fn_or_layer_or_loss: a loss `(y_true, y_pred)` or `keras.losses.Loss`;
@@ -49,13 +53,15 @@ def audit(
             found by trying.
         dtypes: in which it is also looked at.
         seed: of the points that are drawn.
+        second_order: whether it is differentiated twice, as by a penalty on
+            gradients.
 
     Raises:
         GradWatchError: it is nothing of these, or cannot be called.
     """
     from gradwatch.audit.checks import run
 
-    return run(fn_or_layer_or_loss, inputs, tuple(dtypes), seed)
+    return run(fn_or_layer_or_loss, inputs, tuple(dtypes), seed, second_order)
 
 
 def assert_trainable(
@@ -64,6 +70,7 @@ def assert_trainable(
     inputs: Any = None,
     dtypes: Sequence[str] = ("float32", "float16", "bfloat16"),
     seed: int = 0,
+    second_order: bool = False,
     fail_on: Severity = "warning",
 ) -> None:
     """Fails a test if an audit finds something.
@@ -73,12 +80,19 @@ def assert_trainable(
         inputs: see `audit`.
         dtypes: see `audit`.
         seed: see `audit`.
+        second_order: see `audit`.
         fail_on: the least severity that fails.
 
     Raises:
         AssertionError: with the report's text.
         GradWatchError: see `audit`.
     """
-    report = audit(fn_or_layer_or_loss, inputs=inputs, dtypes=dtypes, seed=seed)
+    report = audit(
+        fn_or_layer_or_loss,
+        inputs=inputs,
+        dtypes=dtypes,
+        seed=seed,
+        second_order=second_order,
+    )
     if report.fails(fail_on):
         raise AssertionError(f"\n{report}")

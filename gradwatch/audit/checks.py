@@ -13,34 +13,64 @@ from typing import Any
 
 import tensorflow as tf
 
+from gradwatch.audit.activation import activation
+from gradwatch.audit.batches import batches
+from gradwatch.audit.curvature import curvature
+from gradwatch.audit.curves import curves
+from gradwatch.audit.eagerly import eagerly
 from gradwatch.audit.flow import flow
 from gradwatch.audit.gradient import gradient
 from gradwatch.audit.kinds import subject_of
+from gradwatch.audit.minimum import minimum
 from gradwatch.audit.report import (
     SEVERITIES,
     AuditFinding,
     AuditReport,
+    Curve,
     Measurement,
 )
+from gradwatch.audit.stacked import stacked
 from gradwatch.audit.subject import Subject
+from gradwatch.audit.terms import terms
+from gradwatch.audit.weights import weights
 from gradwatch.errors import GradWatchError
 
 __all__ = ["CHECKS", "Check", "run"]
 
-Check = Callable[[Subject], Iterator[AuditFinding | Measurement]]
+Check = Callable[[Subject], Iterator[AuditFinding | Measurement | Curve]]
 
-CHECKS: tuple[Check, ...] = (flow, gradient)
+CHECKS: tuple[Check, ...] = (
+    flow,
+    gradient,
+    curvature,
+    eagerly,
+    minimum,
+    batches,
+    weights,
+    activation,
+    stacked,
+    terms,
+    curves,
+)
 """In the order in which they run."""
+
+_BEYOND = (curvature, minimum, batches, activation, stacked, curves)
+"""Those that also try what was not stated, which code may refuse."""
 
 
 def run(
-    thing: Any, inputs: Any, dtypes: tuple[str, ...], seed: int
+    thing: Any,
+    inputs: Any,
+    dtypes: tuple[str, ...],
+    seed: int,
+    second_order: bool = False,
 ) -> AuditReport:
     """Returns what the checks find; see `gradwatch.audit`."""
     began = time.perf_counter()
     subject = replace(subject_of(thing, inputs, seed), dtypes=dtypes)
+    subject = replace(subject, second_order=second_order)
     try:
-        said = [told for check in CHECKS for told in check(subject)]
+        said = [told for check in CHECKS for told in _told(check, subject)]
     except tf.errors.OpError as error:
         why = " ".join(str(error).split())
         raise GradWatchError(
@@ -61,4 +91,17 @@ def run(
         measurements=tuple(m for m in said if isinstance(m, Measurement)),
         seconds=time.perf_counter() - began,
         source=subject.source,
+        curves=tuple(c for c in said if isinstance(c, Curve)),
     )
+
+
+def _told(
+    check: Check, subject: Subject
+) -> Iterator[AuditFinding | Measurement | Curve]:
+    try:
+        yield from check(subject)
+    except tf.errors.OpError as error:
+        if check not in _BEYOND:
+            raise
+        why = " ".join(str(error).split())[:200]
+        yield Measurement(f"{check.__name__}_not_judged", "", "", why)

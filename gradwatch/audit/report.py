@@ -6,13 +6,19 @@ Plain data: must import neither keras nor tensorflow.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gradwatch.records import Severity
 from gradwatch.reports import Source
 
-__all__ = ["SEVERITIES", "AuditFinding", "AuditReport", "Measurement"]
+__all__ = [
+    "SEVERITIES",
+    "AuditFinding",
+    "AuditReport",
+    "Curve",
+    "Measurement",
+]
 
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """From the least to the worst."""
@@ -64,6 +70,25 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """A function of one number, for a plot.
+
+    Attributes:
+        name: of the input that changes.
+        given: what the others are, in words, `""` if there are none.
+        x: float64 `[N]`, its values, evenly spaced.
+        value: float64 `[N]`, of the function.
+        slope: float64 `[N]`, its derivative.
+    """
+
+    name: str
+    given: str
+    x: Any
+    value: Any
+    slope: Any
+
+
+@dataclass(frozen=True, slots=True)
 class AuditReport:
     """What an audit found; a terminal, a notebook and a pull request show it.
 
@@ -75,6 +100,7 @@ class AuditReport:
         measurements: in the order of the checks.
         seconds: how long it took.
         source: where the subject is defined, `None` if not known.
+        curves: plots of a scalar function; in notebooks and Markdown only.
     """
 
     subject: str
@@ -84,6 +110,7 @@ class AuditReport:
     measurements: Sequence[Measurement]
     seconds: float
     source: Source | None = None
+    curves: Sequence[Curve] = ()
 
     @property
     def worst(self) -> Severity | None:
@@ -100,7 +127,9 @@ class AuditReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, as `gradwatch audit --json` prints it."""
-        return {**asdict(self), "worst": self.worst}
+        told = asdict(replace(self, curves=()))
+        del told["curves"]
+        return {**told, "worst": self.worst}
 
     def to_markdown(self) -> str:
         """Returns the report as Markdown, for a pull request."""

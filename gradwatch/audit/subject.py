@@ -65,6 +65,7 @@ class Subject:
         seed: of everything that is drawn.
         dtypes: in which it is to be looked at.
         original: the user's own object.
+        second_order: whether it is to be differentiated twice.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Subject:
     seed: int = 0
     dtypes: tuple[str, ...] = ("float32", "float16", "bfloat16")
     original: Any = None
+    second_order: bool = False
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property

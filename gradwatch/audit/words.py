@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gradwatch.audit.figure import sparks, svg
 from gradwatch.audit.report import AuditFinding, AuditReport
 from gradwatch.strict_json import dumps
 
@@ -66,6 +67,9 @@ def markdown(report: AuditReport) -> str:
         f"{_quoted(m.text)} |"
         for m in report.measurements
     ]
+    drawn = [line for curve in report.curves for line in sparks(curve)]
+    if drawn:
+        lines += ["", "```text", *drawn, "```"]
     return "\n".join([*lines, "", _quoted(_verdict(report)), ""])
 
 
@@ -87,6 +91,7 @@ def html(report: AuditReport) -> str:
         for m in report.measurements
     )
     parts.append(f"<table>{rows}</table>" if rows else "")
+    parts += [f"<p>{svg(curve)}</p>" for curve in report.curves]
     return "".join([*parts, f"<p>{escape(_verdict(report))}</p>"])
 
 

@@ -113,7 +113,8 @@ def test_cancellation_is_no_error() -> None:
 )
 def test_kinks_are_never_wrong(kinked: Any) -> None:
     """Kinks, their rims and strong curvature."""
-    assert audit(lambda x: kinked(x)).worst is None
+    told = set(found(lambda x: kinked(x)))
+    assert told <= {("exploding", "")}  # of steep ones, in a stack
 
 
 def test_single_points_are_told_apart() -> None:

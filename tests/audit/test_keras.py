@@ -43,10 +43,16 @@ def test_activations(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_losses(name: str) -> None:
-    """Nothing is found in any of them, and all their derivatives are judged."""
+    """Nothing is wrong with any of them, and all derivatives are judged.
+
+    A similarity and Poisson's loss can be below 0, and circle loss compares
+    examples: that is told, and no more.
+    """
     settings = {"q": 0.5} if name.endswith("GeneralizedCrossEntropy") else {}
     report = audit(LOSSES[name](**settings))
-    assert report.findings == ()
+    assert not report.fails("warning")
+    told = {"negative_value", "batch_mixed"}
+    assert {one.check for one in report.findings} <= told
     judged = {m.name: m.value for m in report.measurements}
     assert judged["gradient_right"] > 100
     assert judged["usable_gradient"] > 0.4
