@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from gradwatch.audit.finite import finite
 from gradwatch.audit.flow import flow
 from gradwatch.audit.gradient import gradient
 from gradwatch.audit.kinds import subject_of
@@ -29,7 +30,7 @@ __all__ = ["CHECKS", "Check", "run"]
 
 Check = Callable[[Subject], Iterator[AuditFinding | Measurement]]
 
-CHECKS: tuple[Check, ...] = (flow, gradient)
+CHECKS: tuple[Check, ...] = (flow, gradient, finite)
 """In the order in which they run."""
 
 

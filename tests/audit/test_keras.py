@@ -41,12 +41,20 @@ def test_activations(name: str) -> None:
     assert set(found(function, **stated)) == SAYS.get(name, set())
 
 
+NOT_FINITE = ("CategoricalGeneralizedCrossEntropy", "CosineSimilarity")
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_losses(name: str) -> None:
-    """Nothing is found in any of them, and all their derivatives are judged."""
+    """All their derivatives are judged, and two of them found fault with.
+
+    A power below 1 has no derivative at a probability of 0; XLA makes NaN of
+    the gradient of a normalised row of zeros (Keras 3.15.1).
+    """
     settings = {"q": 0.5} if name.endswith("GeneralizedCrossEntropy") else {}
     report = audit(LOSSES[name](**settings))
-    assert report.findings == ()
+    faults = {one.check for one in report.findings}
+    assert faults == ({"not_finite"} if name in NOT_FINITE else set())
     judged = {m.name: m.value for m in report.measurements}
     assert judged["gradient_right"] > 100
     assert judged["usable_gradient"] > 0.4
