@@ -37,10 +37,13 @@ def audit(
     Whether the gradient is that of the value: it is compared with differences
     of the value, in float64 where the code allows it. Whether there is one: the
     operation and the source line that cut it, and the share of inputs with a
-    slope. Whether it makes sense: a loss is least at its target, mixes no
-    examples and honours their weights; a stack of an activation neither makes
-    gradients vanish nor explode; no term of a sum (`component`) outweighs the
-    others by decades. The object itself stays as it is.
+    slope. Whether value and gradient are finite where numerics break, in graph
+    mode, under XLA and eagerly: the operation and the line that make NaN or
+    Inf, constants that float32 swallows. Whether it makes sense: a loss is
+    least at its target, mixes no examples and honours their weights; a stack of
+    an activation neither makes gradients vanish nor explode; no term of a sum
+    (`component`) outweighs the others by decades. The object itself stays as it
+    is.
 
     Args:
         fn_or_layer_or_loss: a loss `(y_true, y_pred)` or `keras.losses.Loss`;

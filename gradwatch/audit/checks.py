@@ -18,12 +18,12 @@ from gradwatch.audit.batches import batches
 from gradwatch.audit.curvature import curvature
 from gradwatch.audit.curves import curves
 from gradwatch.audit.eagerly import eagerly
+from gradwatch.audit.finite import finite
 from gradwatch.audit.flow import flow
 from gradwatch.audit.gradient import gradient
 from gradwatch.audit.kinds import subject_of
 from gradwatch.audit.minimum import minimum
 from gradwatch.audit.report import (
-    SEVERITIES,
     AuditFinding,
     AuditReport,
     Curve,
@@ -34,6 +34,7 @@ from gradwatch.audit.subject import Subject
 from gradwatch.audit.terms import terms
 from gradwatch.audit.weights import weights
 from gradwatch.errors import GradWatchError
+from gradwatch.records import SEVERITIES
 
 __all__ = ["CHECKS", "Check", "run"]
 
@@ -42,6 +43,7 @@ Check = Callable[[Subject], Iterator[AuditFinding | Measurement | Curve]]
 CHECKS: tuple[Check, ...] = (
     flow,
     gradient,
+    finite,
     curvature,
     eagerly,
     minimum,

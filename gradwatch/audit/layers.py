@@ -19,6 +19,7 @@ from gradwatch.errors import GradWatchError
 __all__ = ["computing_in", "layer_subject", "mapped", "weights_of"]
 
 _SHAPES = ((4, 6), (3, 5, 6), (2, 8, 8, 4), (2, 4, 6, 6, 2))
+_HALF = ("float16", "bfloat16")
 _DO = "State its input: inputs=((2, 8, 8, 3), (0, 1)), say."
 
 
@@ -128,22 +129,26 @@ def mapped(
     The scope itself would cast to each variable's own dtype (Keras 3.15.1,
     `backend/common/stateless_scope.py`).
     """
+    dtype = "float32" if dtype in _HALF else dtype
     scope = keras.StatelessScope()
     for variable in layer.variables:
         if keras.backend.is_float_dtype(variable.dtype):
             value = tf.cast(tf.convert_to_tensor(variable.value), dtype)
             scope.state_mapping[id(variable)] = value
     for key, value in zip(weights, values):
-        scope.state_mapping[key] = value
+        scope.state_mapping[key] = tf.cast(value, dtype)
     with scope:
         yield
 
 
 @contextlib.contextmanager
 def computing_in(layer: Any, dtype: str) -> Iterator[None]:
-    """Inside, a layer and all within it compute in `dtype`."""
+    """Inside, a layer and all within it compute in `dtype`.
+
+    In one of 16 bits as Keras does: the variables have 32.
+    """
     policies = [(each, each._dtype_policy) for each in layer._flatten_layers()]
-    policy = keras.DTypePolicy(dtype)
+    policy = keras.DTypePolicy(f"mixed_{dtype}" if dtype in _HALF else dtype)
     for each, _ in policies:
         each._dtype_policy = policy
     try:

@@ -9,19 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from gradwatch.records import Severity
+from gradwatch.records import SEVERITIES, Severity
 from gradwatch.reports import Source
 
 __all__ = [
-    "SEVERITIES",
     "AuditFinding",
     "AuditReport",
     "Curve",
     "Measurement",
 ]
-
-SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
-"""From the least to the worst."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,12 @@ class Subject:
             return ()
         return tuple(each.path for each in self.original._flatten_layers())
 
+    @property
+    def own_dtype(self) -> str:
+        """In which the user's object computes when it trains."""
+        found = str(getattr(self.original, "compute_dtype", "float32"))
+        return found if found in ("float16", "bfloat16") else "float32"
+
     def generator(self, *salt: int) -> np.random.Generator:
         """Returns random numbers, the same ones each time."""
         return np.random.default_rng([self.seed, *salt])

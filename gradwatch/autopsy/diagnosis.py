@@ -20,7 +20,7 @@ from gradwatch.provenance import layer_of, line_of
 from gradwatch.provenance.paths import FUNCTIONS
 from gradwatch.reports import Autopsy, Phase, Source
 
-__all__ = ["diagnose", "explain", "tensors"]
+__all__ = ["described", "diagnose", "explain", "source_of", "tensors"]
 
 _MOST_SAMPLES = 16
 _MODES = {False: "graph", True: "xla"}
@@ -155,9 +155,9 @@ class _Case:
             phase=phase,
             operation=named.type,
             layer=self._layer(named, origin),
-            source=self._line(operation, named, origin),
+            source=source_of(operation, named, origin),
             samples=self._samples(origin),
-            inputs=list(self._inputs(origin, named)),
+            inputs=list(described(origin, named)),
             component=self._component(),
             turn=origin.turn,
         )
@@ -186,15 +186,6 @@ class _Case:
                 return layer
         return ""
 
-    def _line(
-        self, operation: Any, forward: Any, origin: Origin
-    ) -> Source | None:
-        for known in (operation, forward, *reversed(origin.outer)):
-            line = line_of(known)
-            if line is not None:
-                return Source(line.file, line.line, line.function, line.code)
-        return None
-
     def _component(self) -> str:
         for component in self._traced.components:
             if component.value.name in self._probe.nonfinite:
@@ -214,12 +205,33 @@ class _Case:
         each = bad.reshape(len(bad), -1).any(1)
         return list(map(int, np.flatnonzero(each)[:_MOST_SAMPLES]))
 
-    def _inputs(self, origin: Origin, named: Any) -> Iterator[str]:
-        """Describes the inputs of the operation, where they can be seen."""
-        floats = _floats(origin, named)
-        result = _array(origin.probe.values([origin.tensor])[0])
-        for tensor, value in zip(floats, origin.probe.values(floats)):
-            yield _described(tensor.dtype.name, _array(value), result)
+
+def source_of(operation: Any, forward: Any, origin: Origin) -> Source | None:
+    """Returns the user's line to blame, `None` where there is none.
+
+    Args:
+        operation: the origin's.
+        forward: the one whose derivative it computes; itself if there is none.
+        origin: what is inside of what.
+    """
+    for known in (operation, forward, *reversed(origin.outer)):
+        line = line_of(known)
+        if line is not None:
+            return Source(line.file, line.line, line.function, line.code)
+    return None
+
+
+def described(origin: Origin, named: Any) -> Iterator[str]:
+    """Yields a sentence on each input of an operation that can be seen.
+
+    Args:
+        origin: what was first not finite.
+        named: its operation, or the one whose derivative it is.
+    """
+    floats = _floats(origin, named)
+    result = _array(origin.probe.values([origin.tensor])[0])
+    for tensor, value in zip(floats, origin.probe.values(floats)):
+        yield _described(tensor.dtype.name, _array(value), result)
 
 
 def _floats(origin: Origin, named: Any) -> list[Any]:

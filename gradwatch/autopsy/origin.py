@@ -16,7 +16,7 @@ import tensorflow as tf
 from gradwatch.autopsy.probe import Flags, Probe, Program
 from gradwatch.provenance.paths import FUNCTIONS, called_graphs
 
-__all__ = ["Origin", "find_origin", "origin_behind"]
+__all__ = ["Origin", "before", "find_origin", "origin_behind"]
 
 _LITERALS = ("Const", "Fill")
 _READS = ("ReadVariableOp", "ResourceGather")
@@ -76,7 +76,7 @@ def origin_behind(origin: Origin, forward: Any) -> Origin | None:
     probe = origin.probe
     if forward.graph is not probe.program.graph:
         return None
-    behind = [t for op in _before(forward) for t in op.outputs]
+    behind = [t for op in before(forward) for t in op.outputs]
     bad = [t for t in behind if _flags(probe, t)]
     makers = [t for t in _origins(probe, bad) if _depends_on_weights(t.op)]
     if not makers:
@@ -138,11 +138,11 @@ def _blameless(probe: Probe, tensor: Any, infinite: Sequence[Any]) -> bool:
 
 
 def _depends_on_weights(operation: Any) -> bool:
-    return any(op.type in _READS for op in _before(operation))
+    return any(op.type in _READS for op in before(operation))
 
 
-def _before(operation: Any) -> set[Any]:
-    """All operations that one is computed from."""
+def before(operation: Any) -> set[Any]:
+    """Returns all operations that one is computed from."""
     stack: list[Any] = [operation]
     seen: set[Any] = set()
     while stack:

@@ -57,6 +57,7 @@ _CALLERS = (
     f"{_HERE.parent / 'autopsy' / 'trace.py'}",
     f"{_HERE.parent / 'audit' / 'subject.py'}",
     f"{_HERE.parent / 'audit' / 'traced.py'}",
+    f"{_HERE.parent / 'audit' / 'running.py'}",
 )
 """Files that call a step, or ask for gradients in its stead."""
 

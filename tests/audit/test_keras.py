@@ -41,18 +41,24 @@ def test_activations(name: str) -> None:
     assert set(found(function, **stated)) == SAYS.get(name, set())
 
 
+NOT_FINITE = ("CategoricalGeneralizedCrossEntropy", "CosineSimilarity")
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_losses(name: str) -> None:
-    """Nothing is wrong with any of them, and all derivatives are judged.
+    """All their derivatives are judged, and two of them found fault with.
 
-    A similarity and Poisson's loss can be below 0, and circle loss compares
-    examples: that is told, and no more.
+    A power below 1 has no derivative at a probability of 0; XLA makes NaN of
+    the gradient of a normalised row of zeros (Keras 3.15.1). A similarity and
+    Poisson's loss can be below 0, and circle loss compares examples: that is
+    told, and no more.
     """
     settings = {"q": 0.5} if name.endswith("GeneralizedCrossEntropy") else {}
     report = audit(LOSSES[name](**settings))
-    assert not report.fails("warning")
-    told = {"negative_value", "batch_mixed"}
-    assert {one.check for one in report.findings} <= told
+    faults = {one.check for one in report.findings if one.severity != "info"}
+    assert faults == ({"not_finite"} if name in NOT_FINITE else set())
+    told = {one.check for one in report.findings} - faults
+    assert told <= {"negative_value", "batch_mixed"}
     judged = {m.name: m.value for m in report.measurements}
     assert judged["gradient_right"] > 100
     assert judged["usable_gradient"] > 0.4
