@@ -21,12 +21,14 @@ y = ((y - y.mean()) / y.std())[:, np.newaxis].astype("float32")
 
 
 def hurried(y_true: Any, y_pred: Any) -> Any:
-    share = ops.abs(y_true) / ops.max(ops.abs(y_pred))  # of the targets: y_true
+    largest = ops.max(ops.abs(y_pred)) + 1e-6  # of the targets: y_true
+    share = ops.abs(y_true) / largest
     return ops.mean((1 + share) * ops.square(y_true + y_pred), axis=-1)
 
 
 def mended(y_true: Any, y_pred: Any) -> Any:
-    share = ops.abs(y_true) / ops.max(ops.abs(y_true))
+    largest = ops.max(ops.abs(y_true)) + 1e-6
+    share = ops.abs(y_true) / largest
     return ops.mean((1 + share) * ops.square(y_true - y_pred), axis=-1)
 
 

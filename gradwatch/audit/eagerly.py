@@ -7,6 +7,7 @@ numbers, a branch on a value) stays as it was then.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -39,12 +40,13 @@ def eagerly(subject: Subject) -> Iterator[AuditFinding | Measurement]:
         flat = [np.ravel(tf.cast(t, tf.float64)) for t in found]
         eager = np.concatenate(flat)
         limit = _RELATIVE[made.dtype]
-        scale = np.nanmax(np.abs(graph[k]), initial=1e-6)
+        sizes = np.abs(graph[k][np.isfinite(graph[k])])
+        scale = sizes.max(initial=1e-6)
         if eager.shape == graph[k].shape and np.allclose(
             eager, graph[k], rtol=limit, atol=limit * scale, equal_nan=True
         ):
             continue
-        worst = int(np.nanargmax(np.abs(eager - graph[k])))
+        worst = _worst(eager, graph[k])
         yield AuditFinding(
             check="graph_differs",
             severity="warning",
@@ -59,3 +61,12 @@ def eagerly(subject: Subject) -> Iterator[AuditFinding | Measurement]:
             advice="Use operations of TensorFlow or `keras.ops` only.",
         )
         return
+
+
+def _worst(one: Any, other: Any) -> int:
+    """Where two arrays differ most: NaN and a number more than all else."""
+    if one.shape != other.shape:
+        return 0
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    apart = np.nan_to_num(np.abs(one - other), nan=np.inf)
+    return int(np.argmax(np.where(same, 0.0, apart)))

@@ -85,12 +85,13 @@ def _kinds(targets: Domain) -> Iterator[Kind | None]:
     """What targets may be in truth; `None` is as they were stated."""
     kind = targets.kind
     rows = len(targets.shape) > 1 and targets.shape[-1] > 1
-    if kind in ("given", "range"):
+    if kind in ("given", "range", "ids"):
         yield None
         if kind == "given":
             return
         if targets.low >= 0:
-            kind = "unit" if targets.high <= 1 else "positive"
+            small: Kind = "binary" if kind == "ids" else "unit"
+            kind = small if targets.high <= 1 else "positive"
         else:
             kind = "signs" if (targets.low, targets.high) == (-1, 1) else kind
     if kind in _LINKS:
@@ -168,7 +169,7 @@ def _classes(targets: Domain, predictions: Domain) -> list[Ideal]:
 
 def _given(targets: Domain) -> list[Any]:
     """What is meant by an array, or by a range, of the user's own."""
-    if targets.kind == "range":
+    if targets.kind in ("range", "ids"):
         width = targets.high - targets.low
         return [
             (targets.low - width, targets.high + width, False, _same, False)
