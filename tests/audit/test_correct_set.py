@@ -32,16 +32,11 @@ DRAWN = "layer_Sampling"
 _each = pytest.mark.parametrize("case", CORRECT, ids=lambda p: p.name)
 
 
-def _losses() -> Any:
-    """Losses whose predictions are to be like their targets."""
-    chosen = []
-    for case in CORRECT:
-        told = (case.inputs or {}).values()
-        ranges = {(shape, float(low), float(high)) for shape, low, high in told}
-        names = subject(case).names
-        if names == ("y_true", "y_pred") and len(ranges) < 2:
-            chosen.append(case)
-    return pytest.mark.parametrize("case", chosen, ids=lambda p: p.name)
+def _compares(case: Correct) -> bool:
+    """Whether predictions are to be like their targets."""
+    told = (case.inputs or {}).values()
+    ranges = {(shape, float(low), float(high)) for shape, low, high in told}
+    return subject(case).names == ("y_true", "y_pred") and len(ranges) < 2
 
 
 def test_the_set_is_large_and_named() -> None:
@@ -92,11 +87,16 @@ def test_it_is_finite_everywhere(case: Correct) -> None:
         assert finite(made, place), place
 
 
-@_losses()
-def test_losses_are_best_at_their_target(case: Correct) -> None:
+def test_losses_are_best_at_their_target() -> None:
     """No other prediction has a loss that is smaller by more than a trace."""
-    for seed in range(3):
-        assert advantage(case, seed) < 1e-3 or case.name == "loss_ridge_error"
+    losses = [case for case in CORRECT if _compares(case)]
+    assert len(losses) > 20
+    worse = {
+        case.name
+        for case in losses
+        if max(advantage(case, seed) for seed in range(3)) >= 1e-3
+    }
+    assert worse <= {"loss_ridge_error"}
 
 
 @_each

@@ -294,10 +294,10 @@ def test_make_grafana_starts_it(tmp_path: Path) -> None:
     docker.write_text(f'#!/bin/sh\necho "$@" && cat "${{{variable}:-$0}}"\n')
     docker.chmod(0o755)
     path = f"{docker.parent}{os.pathsep}{os.environ['PATH']}"
-    command = ["make", "-f", str(ROOT / "Makefile"), "grafana"]
+    make = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile")]
     told = [
         subprocess.run(
-            [*command, f"PYTHON={sys.executable}"],
+            [*make, "grafana", f"PYTHON={sys.executable}"],
             cwd=tmp_path,
             env={**os.environ, "PATH": path},
             capture_output=True,
