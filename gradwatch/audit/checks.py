@@ -6,6 +6,7 @@ asks the subject for values; it changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -70,17 +71,11 @@ def run(
 ) -> AuditReport:
     """Returns what the checks find; see `gradwatch.audit`."""
     began = time.perf_counter()
-    subject = replace(subject_of(thing, inputs, seed), dtypes=dtypes)
-    subject = replace(subject, second_order=second_order)
-    try:
-        with np.errstate(all="ignore"):  # what is not finite is looked for
-            said = [told for check in CHECKS for told in _told(check, subject)]
-    except tf.errors.OpError as error:
-        why = " ".join(str(error).split())
-        raise GradWatchError(
-            f"`{subject.name}` fails for inputs that it was tried with: {why} "
-            "State what it takes: `inputs`."
-        ) from error
+    # What is not finite is looked for.
+    with _scope_as_it_was(), np.errstate(all="ignore"):
+        subject = replace(subject_of(thing, inputs, seed), dtypes=dtypes)
+        subject = replace(subject, second_order=second_order)
+        said = _all_told(subject)
     found = [told for told in said if isinstance(told, AuditFinding)]
     found.sort(key=lambda one: -SEVERITIES.index(one.severity))
     return AuditReport(
@@ -97,6 +92,32 @@ def run(
         source=subject.source,
         curves=tuple(c for c in said if isinstance(c, Curve)),
     )
+
+
+@contextlib.contextmanager
+def _scope_as_it_was() -> Iterator[None]:
+    """Resets what `tf.map_fn` leaves in the variable scope if it fails.
+
+    No strategy could be entered any more in this process. Read in tensorflow
+    2.21 (python/ops/map_fn.py, map_fn).
+    """
+    scope = tf.compat.v1.get_variable_scope()
+    before = scope.caching_device
+    try:
+        yield
+    finally:
+        scope._caching_device = before
+
+
+def _all_told(subject: Subject) -> list[AuditFinding | Measurement | Curve]:
+    try:
+        return [told for check in CHECKS for told in _told(check, subject)]
+    except tf.errors.OpError as error:
+        why = " ".join(str(error).split())
+        raise GradWatchError(
+            f"`{subject.name}` fails for inputs that it was tried with: {why} "
+            "State what it takes: `inputs`."
+        ) from error
 
 
 def _told(

@@ -151,3 +151,12 @@ def test_domains_that_are_none(given: Any) -> None:
     """The argument is named."""
     with pytest.raises(GradWatchError, match="y_pred"):
         parse_domain("y_pred", given)
+
+
+def test_nothing_is_left_in_tensorflow() -> None:
+    """What fails inside of `tf.map_fn` leaves a variable scope behind."""
+    fails = tf.custom_gradient(lambda x: (x + 1.0, tf.reduce_sum))
+    with pytest.raises(GradWatchError, match="has the shape"):
+        audit(lambda x: fails(x), inputs=(4, 3))
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        assert tf.Variable(1.0).numpy() == 1.0
