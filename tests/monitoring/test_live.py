@@ -181,7 +181,7 @@ def test_each_fault_raises_its_own_alert_and_no_other(
             "nan": learner(runs, "nan"),
             "hung": learner(runs, "hung"),
             "full": learner(other, "full"),
-            "stalled": staller(runs, "stalled", steps=1000),
+            "stalled": staller(runs, "stalled", steps=1500),
         }
         for trainer in trainers.values():
             stack.callback(trainer.stop)
