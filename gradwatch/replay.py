@@ -30,8 +30,7 @@ from gradwatch.records import (
 )
 from gradwatch.rules.folding import Folding
 from gradwatch.sinks.readings import read_run
-from gradwatch.sinks.state import ANATOMY, earlier_anatomy
-from gradwatch.strict_json import read_anatomy
+from gradwatch.sinks.state import ANATOMY, anatomy_of, earlier_anatomy
 
 __all__ = ["Opened", "Part", "judge", "read_recording", "replay"]
 
@@ -110,7 +109,7 @@ def read_recording(run_dir: Path) -> list[Part]:
         anything was traced, has no slots.
     """
     try:
-        newest = _anatomy(run_dir / ANATOMY)
+        newest = anatomy_of(run_dir / ANATOMY)
     except OSError:
         raise GradWatchError(
             expected(
@@ -134,11 +133,7 @@ def read_recording(run_dir: Path) -> list[Part]:
 def _of(run_dir: Path, schema: Schema, newest: Anatomy) -> Anatomy:
     """Returns the facts about the model under a Schema."""
     file = earlier_anatomy(run_dir, schema)
-    return _anatomy(file) if file.exists() else newest
-
-
-def _anatomy(file: Path) -> Anatomy:
-    return read_anatomy(json.loads(file.read_text()))
+    return anatomy_of(file) if file.exists() else newest
 
 
 def _ordered(records: Sequence[Block | Epoch]) -> Iterator[Block | Epoch]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gradwatch.errors import GradWatchError, not_installed
-from gradwatch.terminal import failed, wide_console
+from gradwatch.terminal import Json, failed, wide_console
 
 __all__ = ["Severities", "audit", "register"]
 
@@ -42,7 +42,6 @@ _Inputs = Annotated[
     ),
 ]
 _Seed = Annotated[int, typer.Option(help="Of the points that are drawn.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _FailOn = Annotated[
     Severities, typer.Option(help="Least severity that fails: status 3.")
 ]
@@ -61,7 +60,7 @@ def audit(
     function: _Name,
     inputs: _Inputs = [],  # noqa: B006
     seed: _Seed = 0,
-    as_json: _Json = False,
+    as_json: Json = False,
     fail_on: _FailOn = Severities.warning,
 ) -> None:
     """Prove the gradients of a custom loss, activation or layer."""

@@ -6,7 +6,6 @@ keras or tensorflow.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,8 +28,7 @@ from gradwatch.compare.tables import Recorded, read_recorded
 from gradwatch.records import Anatomy, Finding
 from gradwatch.runstate import Snapshot
 from gradwatch.sinks.findings import read_findings
-from gradwatch.sinks.state import ANATOMY, read_state
-from gradwatch.strict_json import read_anatomy
+from gradwatch.sinks.state import known_anatomy, read_state
 
 __all__ = ["Comparison", "compare"]
 
@@ -124,10 +122,7 @@ def compare(one: Path, other: Path) -> Comparison:
 
 def _read(run_dir: Path) -> _Kept:
     snapshot = read_state(run_dir)
-    facts = run_dir / ANATOMY
-    anatomy = Anatomy()
-    if facts.exists():
-        anatomy = read_anatomy(json.loads(facts.read_bytes()))
+    anatomy = known_anatomy(run_dir)
     found = read_findings(run_dir)
     return _Kept(snapshot, anatomy, read_recorded(run_dir), found)
 

@@ -20,8 +20,7 @@ from gradwatch.report.columns import Columns
 from gradwatch.runstate import Snapshot
 from gradwatch.sinks.findings import read_findings
 from gradwatch.sinks.readings import read_run
-from gradwatch.sinks.state import ANATOMY, read_state
-from gradwatch.strict_json import read_anatomy
+from gradwatch.sinks.state import known_anatomy, read_state
 
 __all__ = ["Contents", "Readings", "Tell", "read_contents"]
 
@@ -98,10 +97,7 @@ def read_contents(run_dir: str | Path, tell: Tell | None = None) -> Contents:
     """
     path = Path(run_dir)
     snapshot = read_state(path)
-    facts = path / ANATOMY
-    anatomy = Anatomy()
-    if facts.exists():
-        anatomy = read_anatomy(json.loads(facts.read_bytes()))
+    anatomy = known_anatomy(path)
     return Contents(
         path,
         snapshot,

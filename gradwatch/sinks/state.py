@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gradwatch.errors import GradWatchError, expected
-from gradwatch.records import Block, Record, Run, Schema
+from gradwatch.records import Anatomy, Block, Record, Run, Schema
 from gradwatch.runstate import ENDED, RunState, Snapshot
 from gradwatch.shape import decode
-from gradwatch.strict_json import dumps
+from gradwatch.strict_json import dumps, read_anatomy
 
 __all__ = [
     "ANATOMY",
@@ -26,9 +26,11 @@ __all__ = [
     "LIMIT",
     "StateSink",
     "add_autopsies",
+    "anatomy_of",
     "check",
     "earlier_anatomy",
     "find_run",
+    "known_anatomy",
     "read_state",
 ]
 
@@ -94,6 +96,17 @@ class StateSink:
         self._tried = time.monotonic()
         _replace(self._path, _fit(self._state.snapshot()))
         self._asked = False
+
+
+def known_anatomy(run_dir: Path) -> Anatomy:
+    """Returns the newest facts about a run's model, an empty one if none."""
+    file = run_dir / ANATOMY
+    return anatomy_of(file) if file.exists() else Anatomy()
+
+
+def anatomy_of(file: Path) -> Anatomy:
+    """Returns what an `anatomy.json` says."""
+    return read_anatomy(json.loads(file.read_bytes()))
 
 
 def earlier_anatomy(run_dir: Path, schema: Schema) -> Path:
