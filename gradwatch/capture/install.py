@@ -24,13 +24,8 @@ from gradwatch.capture.evidence import Evidence, evidence
 from gradwatch.capture.loop import Loop
 from gradwatch.capture.optimizer import inner, until_update
 from gradwatch.capture.readout import Readout
-from gradwatch.capture.ring import Progress
 from gradwatch.capture.schedule import Schedule
-from gradwatch.capture.step import (
-    WatchedStep,
-    executes,
-    outputs_and_counters,
-)
+from gradwatch.capture.step import WatchedStep, executes
 from gradwatch.capture.tap import Tap
 from gradwatch.capture.watcher import Watcher
 from gradwatch.capture.xray import planned
@@ -137,9 +132,10 @@ class Capture:
     def execute(self, iterator: Any) -> Any:
         """Runs the next execution, an X-ray where one is due.
 
-        On a GPU the device's counters are looked at no more than 20 times a
-        second, since looking waits for the device; a bad step has set the latch
-        there meanwhile.
+        Looking at the device's counters waits for a GPU, and costs a tenth of a
+        fast step on a CPU; so that is done 20 times a second, and when a bad
+        step rings. One that cannot has at least set the latch meanwhile; a CPU
+        is looked at each time then.
         """
         if not self._begun:
             self._begin(iterator)
@@ -153,9 +149,8 @@ class Capture:
         if fresh:
             self._everyday = self.model._make_function(self._step)
         with self._hears(fresh or self._another_fit):
-            returned = self._everyday(iterator)
+            logs = self._everyday(iterator)
         self._another_fit = False
-        logs, counters = outputs_and_counters(returned)
         now = time.time()
         ring, clock = self._readout.ring, self._readout.clock
         seconds = clock.returned(began, ring.on_cpu)
@@ -167,11 +162,14 @@ class Capture:
         self._unsynced += self._executes
         self._next += self._executes
         if (
-            ring.on_cpu
+            ring.bell.rung
+            or (ring.on_cpu and not self._step.rings)
             or now - self._synced >= _SYNC_SECONDS
             or 4 * self._unsynced >= ring.capacity
         ):
-            self.look(now, counters)
+            self.look(now)
+        elif ring.on_cpu:
+            clock.mark(self._next, now)
         return logs
 
     def _until(self) -> int:
@@ -216,8 +214,7 @@ class Capture:
         with self._readout.xray(step) as note:
             began = time.perf_counter()
             with self._hears(first):
-                returned = self._xray(iterator)
-            logs, _ = outputs_and_counters(returned)
+                logs = self._xray(iterator)
             ring, clock = self._readout.ring, self._readout.clock
             ring.progress()  # waits for the device
             seconds = clock.returned(began, ring.on_cpu)
@@ -227,21 +224,14 @@ class Capture:
         self.look(time.time())
         return logs
 
-    def look(self, now: float, counters: Any = None) -> None:
-        """Looks at the device's counters.
-
-        Args:
-            now: Unix seconds.
-            counters: what the execution has returned of them, if it has.
-        """
+    def look(self, now: float) -> None:
+        """Looks at the device's counters; `now` in Unix seconds."""
         readout = self._readout
         if not readout.ring.capacity:
             return
         self._synced, self._unsynced = now, 0
-        if counters is None:
-            at = readout.ring.progress()
-        else:
-            at = Progress(*counters.numpy().tolist()[:3])
+        readout.ring.bell.rung = False
+        at = readout.ring.progress()
         self._next = at.seen
         readout.clock.mark(at.seen, now)
         back, new = self._step.rollback, readout.undecided(at.latched)

@@ -30,7 +30,7 @@ from gradwatch.errors import GradWatchError, expected
 from gradwatch.records import Cut
 from gradwatch.signals import Slot
 
-__all__ = ["WatchedStep", "executes", "outputs_and_counters"]
+__all__ = ["WatchedStep", "executes"]
 
 _log = logging.getLogger(__name__)
 _NOTHING_TO_TRAIN = expected(
@@ -39,19 +39,6 @@ _NOTHING_TO_TRAIN = expected(
     "{}",
     "Set `trainable = True` on a layer and compile again.",
 )
-_OUTPUTS, _COUNTERS = "gradwatch_outputs", "gradwatch_counters"
-
-
-def outputs_and_counters(returned: dict[str, Any]) -> tuple[Any, Any]:
-    """Parts what an execution of the watched step has returned.
-
-    Returns:
-        What the step itself returns, and the ring's counters after it (see
-        `Ring.counters`); `None` under `MirroredStrategy`, where Keras would
-        average them.
-    """
-    counters = returned.pop(_COUNTERS, None)
-    return returned.pop(_OUTPUTS, returned), counters
 
 
 def executes(model: Any) -> int:
@@ -72,6 +59,8 @@ class WatchedStep:
 
     Attributes:
         guarded: whether a bad step is kept from changing the model.
+        rings: whether a bad step of an execution rings, see `Ring.latch`; with
+            several steps each, looking costs little.
         late: weights that the forward pass assigns; found at the end of a
             trace, too late to be read at its start. The next trace does.
         wait: how long the step has waited for its batch.
@@ -108,35 +97,19 @@ class WatchedStep:
         self._built = False
         self._blind = False
         self._several = steps_per_execution > 1
+        graph = not (model.jit_compile or model.run_eagerly)
+        self.rings = graph and not self._several and self.rollback is None
         self._armed = own_variable(False, "armed")
 
     def __call__(self, data: Any) -> dict[str, Any]:
-        """Runs `model.train_step(data)`, watched. Keras calls this.
-
-        Returns:
-            What `outputs_and_counters` takes apart.
-        """
-        return self._with_counters(self._run(data, None))
+        """Runs `model.train_step(data)`, watched. Keras calls this."""
+        return self._run(data, None)
 
     def xray(self, data: Any) -> dict[str, Any]:
         """Does the same and takes an X-ray; Keras calls this.
 
         In an execution of several steps only the first one does.
         """
-        return self._with_counters(self._run_xray(data))
-
-    def _with_counters(self, outputs: Any) -> dict[str, Any]:
-        """Adds the ring's counters, in the dictionary that there mostly is.
-
-        As an output they cost the host half of what reading them would; a
-        level of its own around what the step returns would cost the rest.
-        """
-        logs = outputs if type(outputs) is dict else {_OUTPUTS: outputs}
-        if replicas.mirrored():
-            return logs
-        return {**logs, _COUNTERS: self.ring.counters()}
-
-    def _run_xray(self, data: Any) -> Any:
         if not self._several:
             return self._run(data, self.album)
 

@@ -53,6 +53,7 @@ class Traced(Protocol):
 
     model: Any
     guarded: bool
+    rings: bool
     late: list[Any]
     ring: Ring
     wait: Wait
@@ -247,7 +248,9 @@ class Trace:
         first_one = ring.policy.skips == 0
         stops = keeps = bad & first_one
         if self._first:
-            stops, keeps = ring.latch(bad)
+            # A function of the user's gives no data, and XLA may compile it.
+            rings = self._step.rings and self._data is not None
+            stops, keeps = ring.latch(bad, rings)
         # Only the first replica knows which steps an incident is made of.
         if self._first or first_one:
             self._step.keep(keeps, self._data, self._count)

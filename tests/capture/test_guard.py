@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gradwatch import GradWatch, NonFiniteError
+from gradwatch.capture.install import Capture
 from gradwatch.capture.ring import Ring
 from tests.capture.test_fit import Recorder
 from tests.models import (
@@ -208,8 +209,8 @@ def test_a_latch_that_is_seen_late(
         self.on_cpu = False
 
     monkeypatch.setattr(Ring, "__init__", seldom)
-    x, y = _hurt()
-    model = classifier()
+    x, y = _hurt(rows=WHOLE)
+    model = classifier(MODES[2])  # graph mode would ring
     watch = GradWatch(tmp_path, xray_every_steps=0, on_nonfinite=policy)
     if policy == "raise":
         with pytest.raises(NonFiniteError, match=f"Step {BAD} "):
@@ -222,6 +223,34 @@ def test_a_latch_that_is_seen_late(
     )
     assert int(model.optimizer.iterations) == BAD
     assert not hasattr(model.train_function, "arm")
+
+
+@pytest.mark.parametrize("policy", ["stop", "record"])
+def test_a_bad_step_rings(
+    policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counters are not looked at each time, and a bad step is seen at once."""
+    monkeypatch.setattr("gradwatch.capture.install._SYNC_SECONDS", 1e9)
+    looks: list[int] = []
+    look = Capture.look
+
+    def counted(self: Capture, now: float) -> None:
+        looks.append(self._next)
+        look(self, now)
+
+    x, y = _hurt()
+    recorder = Recorder()
+    watch = GradWatch(
+        tmp_path, xray_every_steps=0, on_nonfinite=policy, sinks=[recorder]
+    )
+    monkeypatch.setattr(Capture, "look", counted)
+    _train(classifier(), watch, x, y)
+    batches = BAD + 1 if policy == "stop" else 17
+    # After the trace, when it rings, at the end of the epoch and of the fit.
+    assert sorted({*looks}) == sorted({1, BAD + 1, batches})
+    steps = np.concatenate([block.steps for block in recorder.blocks])
+    assert steps.tolist() == list(range(batches))
+    assert watch.findings[0].first_step == BAD
 
 
 @pytest.mark.parametrize("jit", [False, True])
