@@ -7,14 +7,21 @@ Read in tensorflow 2.21: `python/ops/handle_data_util.py` (_handle_data).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from gradwatch.capture.variables import own_variable
 
-__all__ = ["copied"]
+__all__ = ["copied", "handles"]
+
+
+def handles(variable: Any) -> Iterator[Any]:
+    """Yields the handle of a `keras.Variable`, or those of its replicas."""
+    parts = getattr(variable.value, "values", (variable.value,))
+    for part in parts:
+        yield part.handle
 
 
 def copied(captured: Any, values: Mapping[int, Any]) -> Any:

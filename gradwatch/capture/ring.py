@@ -23,6 +23,7 @@ _RELEASED = -1
 """The latch before a bad step."""
 
 _UNUSED = -2  # nobody watches: a bad step is kept out, and no latch is set
+_FREE, _READY = -2, -1  # nothing is held then; or is, once there is reason to
 _NEVER = -(2**40)  # the last bad step before the first
 _NOTHING = -1
 _BYTES = 2 * 2**20
@@ -35,19 +36,29 @@ class Progress(NamedTuple):
         seen: training batches so far.
         latched: the batch at which the latch was set, negative if it is not.
         kept: the bad batch that is to be looked at, negative if there is none.
+        held: the bad batch after which no update was made until it is looked
+            at, negative if there is none. The latch is set there as well, but
+            no more than that; or later, where training has stopped meanwhile.
     """
 
     seen: int
     latched: int
     kept: int
+    held: int = _FREE
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the latch says that training is to stop."""
+        return self.latched >= 0 and self.latched != self.held
 
 
 class Ring:
     """Rows of float32 `[capacity, K]` and the counters that guard them.
 
-    `status` is int64 `[6]`: that of `Progress`, then the last bad batch, how
-    many bad ones have come in a row, and how many in all since the latch was
-    last set. It is there from the beginning, rows are once `open` was called.
+    `status` is int64 `[7]`: that of `Progress`, then the last bad batch, how
+    many bad ones have come in a row, and how many in all since training was
+    last stopped. It is there from the beginning, rows are once `open` was
+    called.
 
     Args:
         first_step: the batch number to go on from.
@@ -63,7 +74,7 @@ class Ring:
     def __init__(self, first_step: int, policy: Policy) -> None:
         self.capacity = 0
         self.policy = policy
-        start = [first_step, _RELEASED, _NOTHING, _NEVER, 0, 0]
+        start = [first_step, _RELEASED, _NOTHING, _FREE, _NEVER, 0, 0]
         self._status = own_variable(np.array(start, np.int64), "status")
         self.on_cpu = "CPU" in self._status.device
 
@@ -82,7 +93,7 @@ class Ring:
         self._rows = own_variable(rows, "ring")
 
     def counters(self) -> Any:
-        """In the graph: `status`, int64 `[6]`."""
+        """In the graph: `status`, int64 `[7]`."""
         return self._status.read_value()
 
     def write(self, row: Any, count: Any) -> None:
@@ -100,22 +111,25 @@ class Ring:
         # The counter promises that the rows below it are complete. Graph mode
         # does not order assigns to different variables by itself.
         with tf.control_dependencies([written]):
-            self._status.assign_add([1, 0, 0, 0, 0, 0])
+            self._status.assign_add([1, 0, 0, 0, 0, 0, 0])
 
-    def latch(self, bad: Any) -> tuple[Any, Any]:
+    def latch(self, bad: Any, holds: bool) -> tuple[Any, Any]:
         """In the graph, before `write`: sets the latch if it is time to.
 
         Args:
-            bad: bool scalar, whether this batch is bad. Where the latch is set
-                already, or is not used, nothing is counted any more.
+            bad: bool scalar, whether this batch is bad. Where training has
+                stopped, or the latch is not used, nothing is counted any more.
+            holds: whether no update may follow a batch that is kept, until it
+                is looked at; if there is reason to, see `release_kept`.
 
         Returns:
-            Whether this batch has set it, and whether it is the one to be kept
-            of an incident, bool scalars.
+            Whether this batch stops training, and whether it is the one to be
+            kept of an incident, bool scalars.
         """
         before = self.counters()
-        count, latched, kept, last, row, total = tf.unstack(before)
-        bad &= tf.equal(latched, _RELEASED)
+        count, latched, kept, held, last, row, total = tf.unstack(before)
+        holding = (held >= 0) & tf.equal(latched, held)
+        bad &= tf.equal(latched, _RELEASED) | holding
         row = tf.where(tf.equal(count, last + 1), row, 0) + 1
         most = self.policy.skips
         stops = tf.constant(False)
@@ -125,19 +139,28 @@ class Ring:
         begins = ends | (count - last > QUIET_STEPS)
         keeps = bad & begins & tf.equal(kept, _NOTHING)
         kept = tf.where(keeps, count, kept)
-        latched = tf.where(stops, count, latched)
+        if most and holds:
+            held = tf.where(keeps & ~stops & (held >= _READY), count, held)
+        latched = tf.where(stops | tf.equal(held, count), count, latched)
         counts = tf.stack([row, total + 1]) * tf.cast(~stops, tf.int64)
-        after = tf.concat([[count, latched, kept, count], counts], 0)
+        after = tf.concat([[count, latched, kept, held, count], counts], 0)
         self._status.assign(tf.where(bad, after, before))
         return stops, keeps
 
     def progress(self) -> Progress:
         """On the host. Waits for the device."""
-        return Progress(*self._status.numpy().tolist()[:3])
+        return Progress(*self._status.numpy().tolist()[:4])
 
-    def release_kept(self) -> None:
-        """On the host: another bad batch may be kept."""
-        self._status[2].assign(_NOTHING)
+    def release_kept(self, held: bool) -> None:
+        """On the host: another bad batch may be kept, and updates are made.
+
+        Args:
+            held: whether they are to be held after that one, too.
+        """
+        at = self.progress()
+        if at.held >= 0 and not at.stopped:
+            self._status[1].assign(_RELEASED)
+        self._status[2:4].assign([_NOTHING, _READY if held else _FREE])
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """On the host: rows of the batches `first` to `last`, exclusive.

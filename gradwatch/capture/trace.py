@@ -247,7 +247,8 @@ class Trace:
         first_one = ring.policy.skips == 0
         stops = keeps = bad & first_one
         if self._first:
-            stops, keeps = ring.latch(bad)
+            # A loop of the user's may run in a graph, where nobody looks.
+            stops, keeps = ring.latch(bad, holds=self._data is not None)
         # Only the first replica knows which steps an incident is made of.
         if self._first or first_one:
             self._step.keep(keeps, self._data, self._count)
