@@ -204,11 +204,12 @@ def _batch(box: BlackBox) -> Any:
         raise GradWatchError(expected("blackbox", what, got or "none", do))
     shares = box.batch if _is_shared(box) else [box.batch]
     replica = _replica(box)
-    if replica < len(shares):
-        return _tensors(shares[replica])
+    share = shares[replica] if replica < len(shares) else None
+    if share is not None:
+        return _tensors(share)
     what = f"the share of the batch of replica {replica}"
-    do = 'With on_nonfinite="stop" all shares are kept.'
-    raise GradWatchError(expected("blackbox", what, "that of 0", do))
+    do = "`notes` of the manifest says why it is not there."
+    raise GradWatchError(expected("blackbox", what, "others", do))
 
 
 def _is_shared(box: BlackBox) -> bool:

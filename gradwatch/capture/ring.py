@@ -147,6 +147,24 @@ class Ring:
         self._status.assign(tf.where(bad, after, before))
         return stops, keeps
 
+    def latched(self, bad: Any) -> tuple[Any, Any, Any]:
+        """In the graph, after `latch`: what it has returned of this batch.
+
+        For replicas but the first, which take turns behind it; its `write` may
+        come before or, where an X-ray is taken, after them.
+
+        Args:
+            bad: as there.
+
+        Returns:
+            The same, and the number of this batch if it is to be kept.
+        """
+        counters = tf.unstack(self.counters())
+        seen, latched, kept, held, last, *_ = counters
+        bad &= last >= seen - 1  # not one that was not counted any more
+        stops = bad & tf.equal(latched, last) & tf.not_equal(held, last)
+        return stops, bad & tf.equal(kept, last), last
+
     def progress(self) -> Progress:
         """On the host. Waits for the device."""
         return Progress(*self._status.numpy().tolist()[:4])

@@ -242,16 +242,14 @@ class Trace:
             self._step.ring.write(row, self._count)
 
     def _latch(self, bad: Any) -> Any:
-        """Returns whether the run stops here, as far as this replica knows."""
-        ring = self._step.ring
-        first_one = ring.policy.skips == 0
-        stops = keeps = bad & first_one
+        """Returns whether the run stops here."""
+        ring, step = self._step.ring, self._count
         if self._first:
             # A loop of the user's may run in a graph, where nobody looks.
             stops, keeps = ring.latch(bad, holds=self._data is not None)
-        # Only the first replica knows which steps an incident is made of.
-        if self._first or first_one:
-            self._step.keep(keeps, self._data, self._count)
+        else:
+            stops, keeps, step = ring.latched(bad)
+        self._step.keep(keeps, self._data, step)
         return tf.constant(False) if ring.policy.rolls_back else stops
 
     def _row(self, slots: tuple[Slot, ...], values: Any) -> Any:
