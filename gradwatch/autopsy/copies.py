@@ -24,13 +24,14 @@ def handles(variable: Any) -> Iterator[Any]:
         yield part.handle
 
 
-def copied(captured: Any, values: Mapping[int, Any]) -> Any:
+def copied(captured: Any, values: Mapping[int, Any], wide: bool = False) -> Any:
     """Returns a `tf.Variable` like the one whose handle a graph has captured.
 
     Args:
         captured: an eager tensor.
         values: `id` of a handle -> the array that its copy is to hold; without
             one it holds what the variable does.
+        wide: whether it is to be of float64 where the variable is a float.
 
     Returns:
         `None` of what is no handle of a variable: a table, say.
@@ -48,4 +49,6 @@ def copied(captured: Any, values: Mapping[int, Any]) -> Any:
     if value is None:
         value = tf.raw_ops.ReadVariableOp(resource=captured, dtype=dtype)
     value = tf.cast(tf.convert_to_tensor(value), dtype)
+    if wide and dtype.is_floating:
+        value = tf.cast(value, tf.float64)
     return own_variable(value, "copy", tf.TensorShape(described.shape))
