@@ -111,11 +111,8 @@ def test_float64_draws_the_same_numbers(kind: Any) -> None:
     batch = np.ones((1, 1), np.float32), np.ones((1, 1), np.float32)
     model._symbolic_build(data_batch=batch)
     (seed,) = model.non_trainable_variables
-    told = set()
-    for i in range(4):
-        seed.assign([i, 0])
-        told.add(diagnose(model, batch).verdict)
-    assert told == {"model", "not reproducible"}
+    seed.assign([0, 0])  # drops the only unit; in float64 it would not
+    assert diagnose(model, batch).verdict == "model"
 
 
 def test_a_finite_step_is_said_to_be_finite() -> None:
