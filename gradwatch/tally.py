@@ -29,7 +29,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._skipped = Counter(nonfinite=0, loss_scale=0)
+        self._skipped = Counter(nonfinite=0, loss_scale=0, held=0)
         self._clipped = self._rollbacks = 0
         self._sums = {"examples": 0.0, "data_wait": 0.0}
         self._last = (-1, 0.0)
@@ -71,16 +71,21 @@ class Tally:
         }
 
     def _add_dropped(self, schema: Schema, block: Block) -> None:
-        """Counts dropped updates: bad steps, or loss scaling's own skips."""
+        """Counts dropped updates: bad steps, loss scaling's own, held ones."""
         dropped = schema.column("update_dropped")
         norm = schema.column("gradient_norm")
         bad = schema.column("nonfinite")
         if dropped is None or norm is None or bad is None:
             return
         rows = block.values[block.values[:, dropped] > 0]
-        scaled = (rows[:, bad] == 0) & ~np.isfinite(rows[:, norm])
+        fine = rows[:, bad] == 0
+        held = np.zeros_like(fine)
+        if (column := schema.column("update_held")) is not None:
+            held = fine & (rows[:, column] > 0)
+        scaled = fine & ~held & ~np.isfinite(rows[:, norm])
+        self._skipped["held"] += int(held.sum())
         self._skipped["loss_scale"] += int(scaled.sum())
-        self._skipped["nonfinite"] += int((~scaled).sum())
+        self._skipped["nonfinite"] += int((~scaled & ~held).sum())
 
     def _add_clipped(self, schema: Schema, block: Block) -> None:
         """Counts steps at which the clipping of an optimizer bound."""

@@ -190,6 +190,10 @@ class Watch:
             finding = of_step(self.pump.findings, step)
             self._incidents.keep(self._capture, step, finding)
 
+    def wants_box(self) -> bool:
+        """See `Watcher`."""
+        return self._incidents.wanted
+
     def snapshot(self) -> Path | None:
         """Writes the model as it is now; see `GradWatch.snapshot`."""
         if self._capture is None:

@@ -223,7 +223,7 @@ def test_06_mixed_precision(example: Callable[[], Ran]) -> None:
     assert (np.isfinite(norms) != dropped).all()
     count = int(dropped.sum())
     skipped = half.state["counters"]["skipped_steps"]
-    assert skipped == {"loss_scale": count, "nonfinite": 0}
+    assert skipped == {"loss_scale": count, "nonfinite": 0, "held": 0}
     ran.says(f"dropped by loss scaling: {count}\n", "because they were bad: 0")
     assert half.findings == []
     # Both runs have seen the same, until the second was first dropped again.

@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from gradwatch.autopsy.copies import handles
 from gradwatch.autopsy.diagnosis import explain
 from gradwatch.autopsy.limit import Limit, TimeUp
 from gradwatch.autopsy.trace import trace
@@ -129,7 +130,7 @@ def _examined(folder: Path, model: Any, limit: Limit) -> Autopsy | None:
     values = {
         id(handle): array
         for array, variable in matched(model, arrays)
-        for handle in _handles(variable)
+        for handle in handles(variable)
         if array is not None
     }
     traced = trace(model, _batch(box), values, limit)
@@ -149,13 +150,6 @@ def _examined(folder: Path, model: Any, limit: Limit) -> Autopsy | None:
     return _told(box, answers[-1])
 
 
-def _handles(variable: Any) -> Iterator[Any]:
-    """Yields the handle of a variable, or those of its copies on replicas."""
-    parts = getattr(variable.value, "values", (variable.value,))
-    for part in parts:
-        yield part.handle
-
-
 def _jit(box: BlackBox) -> bool:
     return bool(box.manifest["mode"]["jit_compile"])
 
@@ -163,11 +157,12 @@ def _jit(box: BlackBox) -> bool:
 def _told(box: BlackBox, found: Autopsy) -> Autopsy:
     """Says what an autopsy was made of."""
     note, after = "", box.manifest["state"].get("after")
+    left = f"the weights that are left are those after step {after}"
     if after is not None and found.verdict == "optimizer":
-        found = _unfinished(
-            "the weights that are left are those after the step, and they "
-            "are not finite."
-        )
+        found = _unfinished(f"{left}, and they are not finite.")
+        note = found.note
+    elif after is not None and found.verdict == "not reproducible":
+        found = _unfinished(f"{left}, with which this one is finite.")
         note = found.note
     elif after is not None:
         note = f"Replayed with the weights after step {after}."
@@ -209,11 +204,12 @@ def _batch(box: BlackBox) -> Any:
         raise GradWatchError(expected("blackbox", what, got or "none", do))
     shares = box.batch if _is_shared(box) else [box.batch]
     replica = _replica(box)
-    if replica < len(shares):
-        return _tensors(shares[replica])
+    share = shares[replica] if replica < len(shares) else None
+    if share is not None:
+        return _tensors(share)
     what = f"the share of the batch of replica {replica}"
-    do = 'With on_nonfinite="stop" all shares are kept.'
-    raise GradWatchError(expected("blackbox", what, "that of 0", do))
+    do = "`notes` of the manifest says why it is not there."
+    raise GradWatchError(expected("blackbox", what, "others", do))
 
 
 def _is_shared(box: BlackBox) -> bool:

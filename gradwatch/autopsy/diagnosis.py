@@ -17,7 +17,6 @@ from gradwatch.autopsy.precision import finite_in_float64
 from gradwatch.autopsy.probe import Probe, Program
 from gradwatch.autopsy.trace import Traced, trace
 from gradwatch.provenance import layer_of, line_of
-from gradwatch.provenance.paths import FUNCTIONS
 from gradwatch.reports import Autopsy, Phase, Source
 
 __all__ = ["described", "diagnose", "explain", "source_of", "tensors"]
@@ -84,8 +83,14 @@ def explain(traced: Traced, own: bool, limit: Limit) -> Iterator[Autopsy]:
     Raises:
         TimeUp: the limit is reached.
     """
+    failed = {}
     for jit in (False, True):
-        found = _found(traced, jit, limit)
+        try:
+            found = _found(traced, jit, limit)
+        except tf.errors.OpError as error:  # XLA does not compile this step
+            limit.check()
+            failed[jit] = type(error).__name__
+            continue
         if found is None:
             continue
         told = _Case(traced, found[0]).told(found[1])
@@ -93,7 +98,11 @@ def explain(traced: Traced, own: bool, limit: Limit) -> Iterator[Autopsy]:
         if own and not jit and _happens(traced, limit):
             yield replace(told, mode=_MODES[own], reproducible=True)
         return
-    yield Autopsy("not reproducible")
+    if own in failed:
+        why = f"the step cannot be replayed ({failed[own]})."
+        yield Autopsy("unfinished", note=why)
+    else:
+        yield Autopsy("not reproducible")
 
 
 def _happens(traced: Traced, limit: Limit) -> bool:
@@ -110,19 +119,16 @@ def _happens(traced: Traced, limit: Limit) -> bool:
 def _found(
     traced: Traced, jit: bool, limit: Limit
 ) -> tuple[Probe, Origin] | None:
-    """Returns what a step computes in one mode, and the origin if any."""
-    try:
-        probe = Probe(Program(traced.graph, jit, limit), traced.given)
-    except tf.errors.OpError:  # XLA does not compile this step
-        limit.check()
-        return None
+    """Returns what a step computes in one mode, and the origin if any.
+
+    Raises:
+        tf.errors.OpError: it cannot be run so.
+    """
+    probe = Probe(Program(traced.graph, jit, limit), traced.given)
     for targets in (traced.losses, traced.ends()):
         origin = find_origin(probe, targets)
-        if origin is None:
-            continue
-        # A loop's lists cannot be taken out of what XLA has compiled.
-        closed = jit and origin.tensor.op.type in FUNCTIONS
-        return (closed and _found(traced, False, limit)) or (probe, origin)
+        if origin is not None:
+            return probe, origin
     return None
 
 

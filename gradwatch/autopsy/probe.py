@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from gradwatch.autopsy.copies import copied
 from gradwatch.autopsy.limit import Limit
 
 __all__ = ["Flags", "Probe", "Program", "definition_of"]
@@ -51,6 +52,11 @@ class Program:
         self.graph, self.jit, self.limit = graph, jit, limit
         self._definition = definition_of(graph)
         kept = {node.name for node in self._definition.node}
+        self._assigns = any(
+            node.op.startswith(_ASSIGNS)
+            for function in self._definition.library.function
+            for node in function.node_def
+        )
         self.floats = [
             tensor
             for operation in graph.get_operations()
@@ -59,6 +65,7 @@ class Program:
             if tensor.dtype.is_floating
         ]
         self._functions: dict[Any, Any] = {}
+        self._kept: list[Any] = []  # variables that results point to
 
     def run(
         self, tensors: Sequence[Any], inputs: Sequence[Any]
@@ -80,7 +87,10 @@ class Program:
                 jit_compile=self.jit,
             )
             self._functions[names] = traced.get_concrete_function(*inputs)
-        found, flags = self.limit.call(self._functions[names], *inputs)
+        given, copies = self._given(inputs)
+        found, flags = self.limit.call(self._functions[names], *given)
+        if any(tensor.dtype == tf.resource for tensor in tensors):
+            self._kept += copies
         return found, flags
 
     def finite(self, tensors: Sequence[Any], inputs: Sequence[Any]) -> bool:
@@ -93,7 +103,17 @@ class Program:
 
         traced = tf.function(check, autograph=False, jit_compile=self.jit)
         function = traced.get_concrete_function(*inputs)
-        return bool(self.limit.call(function, *inputs))
+        given, _copies = self._given(inputs)
+        return bool(self.limit.call(function, *given))
+
+    def _given(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """The inputs of one run, and the variables that were made for it.
+
+        What functions assign (a seed, statistics) is not for the next run.
+        """
+        copies = [copied(t, {}) if self._assigns else None for t in inputs]
+        given = [t if c is None else c.handle for t, c in zip(inputs, copies)]
+        return given, copies
 
     def _traced(self, names: Sequence[str], given: Sequence[Any]) -> Any:
         every = [tensor.name for tensor in self.floats]

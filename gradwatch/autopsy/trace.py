@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from gradwatch.autopsy.copies import copied
+from gradwatch.autopsy.copies import copied, handles
 from gradwatch.autopsy.limit import Limit
 from gradwatch.capture import optimizer as rule
 from gradwatch.capture.anatomy import key, layer_path, subjects
@@ -55,6 +55,7 @@ class Traced(NamedTuple):
         losses: what was differentiated.
         gradients: path of a variable -> its gradients, as the tape gave them.
         components: terms of the loss, in the order in which they were marked.
+        metrics: handles of metrics' variables, those of its inputs.
     """
 
     graph: Any
@@ -65,13 +66,20 @@ class Traced(NamedTuple):
     losses: list[Any]
     gradients: dict[str, list[Any]]
     components: list[Component]
+    metrics: list[Any]
 
     def ends(self) -> list[Any]:
-        """Returns what the step is for: gradients, and state it assigns."""
+        """Returns what the step is for: gradients, and state it assigns.
+
+        No metrics: once one is NaN it stays so until it is reset.
+        """
+        counts = {id(handle) for handle in self.metrics}
         state = [
             op.inputs[1]
             for op in self.graph.get_operations()
-            if op.type.startswith("Assign") and op.inputs[1].dtype.is_floating
+            if op.type.startswith("Assign")
+            and op.inputs[1].dtype.is_floating
+            and id(op.inputs[0]) not in counts
         ]
         flat = [g for each in self.gradients.values() for g in each]
         values = [getattr(gradient, "values", gradient) for gradient in flat]
@@ -114,6 +122,7 @@ def trace(
     leaves = [leaf for leaf in flat if leaf is not None]
     states, copies = _states(traced.graph, len(leaves), values)
     layers = model._flatten_layers(include_self=False)
+    counts = {id(h) for v in model.metrics_variables for h in handles(v)}
     return Traced(
         traced.graph,
         [*leaves, *states],
@@ -123,6 +132,7 @@ def trace(
         seen.losses,
         seen.gradients,
         seen.components,
+        [t for out, t in traced.graph.captures if id(out) in counts],
     )
 
 

@@ -72,8 +72,7 @@ class Box:
 
         Args:
             wanted: bool scalar, whether to.
-            replica: whose share of the batch it is. All but the first one keep
-                the first that is wanted until it is taken.
+            replica: whose share of the batch it is.
             batch: any nest of tensors.
             step: int64 scalar, its number.
         """
@@ -91,8 +90,6 @@ class Box:
             dtypes = [leaf.dtype for leaf in leaves]
             self._shares[key] = _Share(nest, dtypes, places)
         share = self._shares[key]
-        if replica:
-            wanted &= share.step.read_value() < 0
 
         def keep() -> None:
             for place, leaf in zip(share.places, leaves, strict=True):
@@ -107,25 +104,26 @@ class Box:
 
     def take(self, step: int) -> Kept:
         """On the host: returns the batch of `step`, of all replicas."""
-        shares = [
-            share
+        shares = {
+            replica: share
             for (replica, *_), share in self._shares.items()
-            if int(share.step.numpy()) == (0 if replica else step)
-        ]
+            if int(share.step.numpy()) == step
+        }
         if not shares:
             why = "The batch of this step was not kept."
             return Kept(None, (), (why,))
         arrays: list[Any] = []
         notes: list[str] = []
-        nests = []
-        for share in shares:
-            nests.append(_moved(share.nest, len(arrays)))
-            arrays += self._read(share, notes)
-        nest = nests[0] if len(nests) == 1 else {"replicas": nests}
-        if len(nests) < self.replicas:
-            notes.append(
-                "Only the first replica's share of the batch was kept."
-            )
+        nests: list[Any] = []
+        for replica in range(self.replicas):
+            if replica not in shares:
+                nests.append(None)
+                why = f"The share of replica {replica} was not kept."
+                notes.append(why)
+                continue
+            nests.append(_moved(shares[replica].nest, len(arrays)))
+            arrays += self._read(shares[replica], notes)
+        nest = nests[0] if self.replicas == 1 else {"replicas": nests}
         return Kept(nest, tuple(arrays), tuple(notes))
 
     def clear(self) -> None:

@@ -45,10 +45,11 @@ def evidence(
     if box is not None and step is not None:
         kept = box.take(step)
     wanted = count if step is None else step
-    before = step is None or _unchanged(readout, step)
+    before, held = (True, 0) if step is None else _since(readout, step)
     manifest = {
         "step": wanted,
         "state": {"before": wanted} if before else {"after": count - 1},
+        "held_steps": held,
         "mode": {
             "jit_compile": bool(model.jit_compile),
             "run_eagerly": bool(model.run_eagerly),
@@ -61,19 +62,27 @@ def evidence(
     return Evidence(manifest, _arrays(model, readout, kept, wanted))
 
 
-def _unchanged(readout: Readout, step: int) -> bool:
-    """Whether nothing has changed the model from `step` on."""
-    count, latched, _ = readout.ring.progress()
-    if count - step > readout.ring.capacity:
-        return False
-    rows = readout.ring.rows(step, count)
+def _since(readout: Readout, step: int) -> tuple[bool, int]:
+    """What has happened from `step` on.
+
+    Returns:
+        Whether nothing has changed the model, and how many updates of finite
+        steps were held for that.
+    """
+    at = readout.ring.progress()
+    if at.seen - step > readout.ring.capacity:
+        return False, 0
+    rows, steps = readout.ring.rows(step, at.seen), np.arange(step, at.seen)
     signals = [slot.signal for slot in readout.everyday]
     bad, dropped = (
         rows[:, signals.index(signal)] > 0
         for signal in ("nonfinite", "update_dropped")
     )
-    blocked = (np.arange(step, count) > latched) & (latched >= 0)
-    return bool((dropped & (bad | blocked)).all())
+    held = (at.held >= 0) & (steps > at.held) & ~bad
+    if at.stopped:
+        held &= steps < at.latched
+    blocked = held | ((at.latched >= 0) & (steps > at.latched))
+    return bool((dropped & (bad | blocked)).all()), int(held.sum())
 
 
 def _arrays(

@@ -24,6 +24,7 @@ from gradwatch.capture.evidence import Evidence, evidence
 from gradwatch.capture.loop import Loop
 from gradwatch.capture.optimizer import inner, until_update
 from gradwatch.capture.readout import Readout
+from gradwatch.capture.ring import Progress
 from gradwatch.capture.schedule import Schedule
 from gradwatch.capture.step import WatchedStep, executes
 from gradwatch.capture.tap import Tap
@@ -113,6 +114,7 @@ class Capture:
 
     def uninstall(self) -> None:
         """Puts the original function object back, if ours still stands."""
+        self._readout.release(held=False)
         self._readout.ring.release_latch(watched=False)
         if self.model.train_function is self.tap:
             self.model.train_function = self.original
@@ -125,7 +127,7 @@ class Capture:
     def drain(self) -> Block | None:
         """Returns the readings since the last call, see `Readout.drain`."""
         ring = self._readout.ring
-        if self.tap.always and ring.capacity and ring.progress().latched >= 0:
+        if self.tap.always and ring.capacity and ring.progress().stopped:
             self.model.stop_training = True  # a `tf.function` tells nobody
         return self._readout.drain()
 
@@ -241,7 +243,7 @@ class Capture:
             self._watcher.half_full()
         if at.kept >= 0:
             self._watcher.kept(at.kept)
-            self._release_kept()
+            at = self._release_kept()
         if at.latched >= 0:
             done = back is not None and new and back.put_back(at.seen)
             if self._watcher.latched(at.latched, done):
@@ -260,10 +262,10 @@ class Capture:
         """Returns what a black box holds, see `evidence`."""
         return evidence(self.model, self._readout, self._step.box, step)
 
-    def _release_kept(self) -> None:
-        self._readout.ring.release_kept()
+    def _release_kept(self) -> Progress:
         if self._step.box is not None:
             self._step.box.clear()
+        return self._readout.release(self._watcher.wants_box())
 
     def pause(self, now: float) -> None:
         """An epoch has ended: looks, and what follows is no step's time."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradwatch.capture.album import Album
 from gradwatch.capture.clock import Clock
-from gradwatch.capture.ring import Ring
+from gradwatch.capture.ring import Progress, Ring
 from gradwatch.policy import Policy
 from gradwatch.records import Block, Schema
 from gradwatch.signals import Slot
@@ -22,6 +22,7 @@ __all__ = ["Readout"]
 
 _HOST = (Slot("step_time"), Slot("examples_per_second"))
 _BACK = (Slot("rollback_steps"),)
+_HELD = (Slot("update_held"),)
 _XRAY = (Slot("xray_share"), Slot("xray_trace"))
 
 
@@ -51,6 +52,7 @@ class Readout:
         self._held: int | None = None
         self._backs: dict[int, int] = {}
         self._decided = -1
+        self._holds: list[range] = []
         self._lock = threading.Lock()
 
     def start(self, step: int) -> None:
@@ -63,7 +65,7 @@ class Readout:
     def open(self, slots: tuple[Slot, ...], album: Album | None) -> None:
         """Takes what an everyday step measures, and where X-rays go."""
         rare = (*_XRAY, *album.scalars) if album else ()
-        host = (*_HOST, *self._back)
+        host = (*_HOST, *self._more)
         self.album, self.everyday = album, slots
         self.schema = Schema((*slots, *host, *rare), self._first_step)
         self.ring.open(len(slots), self._executes)
@@ -90,8 +92,29 @@ class Readout:
             self._held = None
 
     @property
-    def _back(self) -> tuple[Slot, ...]:
-        return _BACK if self.ring.policy.rolls_back else ()
+    def _more(self) -> tuple[Slot, ...]:
+        """What the host measures of the policy."""
+        policy = self.ring.policy
+        if policy.rolls_back:
+            return _BACK
+        return _HELD if policy.skips and self._executes > 1 else ()
+
+    def release(self, held: bool) -> Progress:
+        """The batch that is kept was looked at: updates are made again.
+
+        Args:
+            held: see `Ring.release_kept`.
+
+        Returns:
+            Where the device stands then.
+        """
+        with self._lock:
+            at = self.ring.progress()
+            if at.held >= 0:
+                end = at.latched if at.stopped else at.seen
+                self._holds.append(range(at.held + 1, end))
+            self.ring.release_kept(held and self._more == _HELD)
+        return self.ring.progress()
 
     def decide(self, latched: int, steps: int) -> None:
         """Takes what follows from a latch: a rollback by so many steps.
@@ -103,7 +126,8 @@ class Readout:
 
     def undecided(self, latched: int) -> bool:
         """Whether `decide` is to be called for a latch."""
-        return bool(self._back) and latched >= 0 and latched != self._decided
+        back = self.ring.policy.rolls_back
+        return back and latched >= 0 and latched != self._decided
 
     def losses(self, first: int, last: int) -> NDArray[np.float32]:
         """Returns those of steps that the ring still holds."""
@@ -127,11 +151,12 @@ class Readout:
                 return None
             now = time.time()
             held = self._held
-            count, latched, _ = self.ring.progress()
-            if held is not None:
-                count = min(count, held)
-            if self.undecided(latched):
-                count = min(count, latched)
+            at = self.ring.progress()
+            count = at.seen if held is None else min(at.seen, held)
+            if self.undecided(at.latched):
+                count = min(count, at.latched)
+            if at.held >= 0:  # not known yet until when
+                count = min(count, at.held + 1)
             if count <= self._read:
                 return None
             first = max(self._read, count - self.ring.capacity)
@@ -151,10 +176,15 @@ class Readout:
             with np.errstate(divide="ignore", invalid="ignore"):
                 rate = examples / times.seconds
             values[:, everyday + 1] = np.where(times.seconds > 0, rate, np.nan)
-        rare = everyday + len(_HOST) + len(self._back)
-        if self._back:
+        rare = everyday + len(_HOST) + len(self._more)
+        if self._more == _BACK:
             backs = [self._backs.pop(step, 0) for step in steps.tolist()]
             values[:, rare - 1] = backs
+        elif self._more:
+            fine = values[:, self.everyday.index(Slot("nonfinite"))] == 0
+            held = [np.isin(steps, each) for each in self._holds]
+            values[:, rare - 1] = fine & np.any(held, axis=0)
+            self._holds = [each for each in self._holds if each.stop > last]
         xray = np.zeros(len(steps), np.bool_)
         histograms: Mapping[Slot, Any] = {}
         if self.album is not None:

@@ -23,6 +23,7 @@ _RELEASED = -1
 """The latch before a bad step."""
 
 _UNUSED = -2  # nobody watches: a bad step is kept out, and no latch is set
+_FREE, _READY = -2, -1  # nothing is held then; or is, once there is reason to
 _NEVER = -(2**40)  # the last bad step before the first
 _NOTHING = -1
 _BYTES = 2 * 2**20
@@ -35,11 +36,20 @@ class Progress(NamedTuple):
         seen: training batches so far.
         latched: the batch at which the latch was set, negative if it is not.
         kept: the bad batch that is to be looked at, negative if there is none.
+        held: the bad batch after which no update was made until it is looked
+            at, negative if there is none. The latch is set there as well, but
+            no more than that; or later, where training has stopped meanwhile.
     """
 
     seen: int
     latched: int
     kept: int
+    held: int = _FREE
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the latch says that training is to stop."""
+        return self.latched >= 0 and self.latched != self.held
 
 
 class Bell:
@@ -60,9 +70,10 @@ class Bell:
 class Ring:
     """Rows of float32 `[capacity, K]` and the counters that guard them.
 
-    `status` is int64 `[6]`: that of `Progress`, then the last bad batch, how
-    many bad ones have come in a row, and how many in all since the latch was
-    last set. It is there from the beginning, rows are once `open` was called.
+    `status` is int64 `[7]`: that of `Progress`, then the last bad batch, how
+    many bad ones have come in a row, and how many in all since training was
+    last stopped. It is there from the beginning, rows are once `open` was
+    called.
 
     Args:
         first_step: the batch number to go on from.
@@ -80,7 +91,7 @@ class Ring:
         self.capacity = 0
         self.policy = policy
         self.bell = Bell()
-        start = [first_step, _RELEASED, _NOTHING, _NEVER, 0, 0]
+        start = [first_step, _RELEASED, _NOTHING, _FREE, _NEVER, 0, 0]
         self._status = own_variable(np.array(start, np.int64), "status")
         self.on_cpu = "CPU" in self._status.device
 
@@ -99,7 +110,7 @@ class Ring:
         self._rows = own_variable(rows, "ring")
 
     def counters(self) -> Any:
-        """In the graph: `status`, int64 `[6]`."""
+        """In the graph: `status`, int64 `[7]`."""
         return self._status.read_value()
 
     def write(self, row: Any, count: Any) -> None:
@@ -117,23 +128,26 @@ class Ring:
         # The counter promises that the rows below it are complete. Graph mode
         # does not order assigns to different variables by itself.
         with tf.control_dependencies([written]):
-            self._status.assign_add([1, 0, 0, 0, 0, 0])
+            self._status.assign_add([1, 0, 0, 0, 0, 0, 0])
 
-    def latch(self, bad: Any, rings: bool) -> tuple[Any, Any]:
+    def latch(self, bad: Any, holds: bool, rings: bool) -> tuple[Any, Any]:
         """In the graph, before `write`: sets the latch if it is time to.
 
         Args:
-            bad: bool scalar, whether this batch is bad. Where the latch is set
-                already, or is not used, nothing is counted any more.
+            bad: bool scalar, whether this batch is bad. Where training has
+                stopped, or the latch is not used, nothing is counted any more.
+            holds: whether no update may follow a batch that is kept, until it
+                is looked at; if there is reason to, see `release_kept`.
             rings: whether the bell can be rung: XLA calls no Python.
 
         Returns:
-            Whether this batch has set it, and whether it is the one to be kept
-            of an incident, bool scalars.
+            Whether this batch stops training, and whether it is the one to be
+            kept of an incident, bool scalars.
         """
         before = self.counters()
-        count, latched, kept, last, row, total = tf.unstack(before)
-        bad &= tf.equal(latched, _RELEASED)
+        count, latched, kept, held, last, row, total = tf.unstack(before)
+        holding = (held >= 0) & tf.equal(latched, held)
+        bad &= tf.equal(latched, _RELEASED) | holding
         row = tf.where(tf.equal(count, last + 1), row, 0) + 1
         most = self.policy.skips
         stops = tf.constant(False)
@@ -143,25 +157,52 @@ class Ring:
         begins = ends | (count - last > QUIET_STEPS)
         keeps = bad & begins & tf.equal(kept, _NOTHING)
         kept = tf.where(keeps, count, kept)
-        latched = tf.where(stops, count, latched)
+        if most and holds:
+            held = tf.where(keeps & ~stops & (held >= _READY), count, held)
+        latched = tf.where(stops | tf.equal(held, count), count, latched)
         counts = tf.stack([row, total + 1]) * tf.cast(~stops, tf.int64)
-        after = tf.concat([[count, latched, kept, count], counts], 0)
+        after = tf.concat([[count, latched, kept, held, count], counts], 0)
         self._status.assign(tf.where(bad, after, before))
         if rings:
             with tf.device("CPU:0"):
                 tf.numpy_function(self.bell.ring, [], [])
         return stops, keeps
 
+    def latched(self, bad: Any) -> tuple[Any, Any, Any]:
+        """In the graph, after `latch`: what it has returned of this batch.
+
+        For replicas but the first, which take turns behind it; its `write` may
+        come before or, where an X-ray is taken, after them.
+
+        Args:
+            bad: as there.
+
+        Returns:
+            The same, and the number of this batch if it is to be kept.
+        """
+        counters = tf.unstack(self.counters())
+        seen, latched, kept, held, last, *_ = counters
+        bad &= last >= seen - 1  # not one that was not counted any more
+        stops = bad & tf.equal(latched, last) & tf.not_equal(held, last)
+        return stops, bad & tf.equal(kept, last), last
+
     def progress(self) -> Progress:
         """On the host. Waits for the device."""
         # By the raw operation, a third of what `self._status.numpy()` costs.
         handle = self._status.handle
         status = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.int64)
-        return Progress(*status.numpy().tolist()[:3])
+        return Progress(*status.numpy().tolist()[:4])
 
-    def release_kept(self) -> None:
-        """On the host: another bad batch may be kept."""
-        self._status[2].assign(_NOTHING)
+    def release_kept(self, held: bool) -> None:
+        """On the host: another bad batch may be kept, and updates are made.
+
+        Args:
+            held: whether they are to be held after that one, too.
+        """
+        at = self.progress()
+        if at.held >= 0 and not at.stopped:
+            self._status[1].assign(_RELEASED)
+        self._status[2:4].assign([_NOTHING, _READY if held else _FREE])
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """On the host: rows of the batches `first` to `last`, exclusive.

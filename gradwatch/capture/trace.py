@@ -243,17 +243,17 @@ class Trace:
             self._step.ring.write(row, self._count)
 
     def _latch(self, bad: Any) -> Any:
-        """Returns whether the run stops here, as far as this replica knows."""
-        ring = self._step.ring
-        first_one = ring.policy.skips == 0
-        stops = keeps = bad & first_one
+        """Returns whether the run stops here."""
+        ring, step = self._step.ring, self._count
         if self._first:
-            # A function of the user's gives no data, and XLA may compile it.
-            rings = self._step.rings and self._data is not None
-            stops, keeps = ring.latch(bad, rings)
-        # Only the first replica knows which steps an incident is made of.
-        if self._first or first_one:
-            self._step.keep(keeps, self._data, self._count)
+            # Without data it is a function of the user's: nobody looks while it
+            # loops, and XLA may compile it.
+            own = self._data is not None
+            rings = own and self._step.rings
+            stops, keeps = ring.latch(bad, holds=own, rings=rings)
+        else:
+            stops, keeps, step = ring.latched(bad)
+        self._step.keep(keeps, self._data, step)
         return tf.constant(False) if ring.policy.rolls_back else stops
 
     def _row(self, slots: tuple[Slot, ...], values: Any) -> Any:

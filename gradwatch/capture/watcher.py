@@ -32,6 +32,9 @@ class Watcher(Protocol):
     def kept(self, step: int) -> None:
         """An incident has begun at this step; its batch is kept until now."""
 
+    def wants_box(self) -> bool:
+        """Whether there is to be a black box of the next incident."""
+
     def latched(self, step: int, back: bool) -> bool:
         """The guard has stopped the run at this step.
 

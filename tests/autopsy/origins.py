@@ -236,6 +236,39 @@ class HealthyMask(layers.Layer):
         return tf.sqrt(weights)  # here
 
 
+class Scaled(layers.Layer):
+    """Weights that a loop in a function reads."""
+
+    def build(self, shape: Any) -> None:
+        """Keras: makes the weights."""
+        self.w = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    @tf.function
+    def call(self, x: Any) -> Any:
+        """Keras: the layer's output, x times e**104 in 8 turns."""
+
+        def going(i: Any, x: Any) -> Any:
+            return i < 8
+
+        def turn(i: Any, x: Any) -> Any:
+            return i + 1, x * self.w * tf.exp(13.0)  # here
+
+        return tf.while_loop(going, turn, (0, x), maximum_iterations=8)[1]
+
+
+class Compiled(layers.Layer):
+    """Weights that a function reads which XLA compiles."""
+
+    def build(self, shape: Any) -> None:
+        """Keras: makes the weights."""
+        self.w = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    @tf.function(jit_compile=True)
+    def call(self, x: Any) -> Any:
+        """Keras: the layer's output, x times e**104."""
+        return x * 1e30 * self.w * 1e15  # here
+
+
 class Wild(layers.Layer):
     """Weights of 1e30 and inputs of 1e30."""
 
@@ -356,6 +389,12 @@ ORIGINS = {
     ),
     "wild": Case(
         _of_layer(Wild), ("MatMul",), verdict="precision", layer="wild"
+    ),
+    "scaled": Case(
+        _of_layer(Scaled), ("Mul",), verdict="precision", layer="scaled"
+    ),
+    "compiled": Case(
+        _of_layer(Compiled), ("Mul",), verdict="precision", layer="compiled"
     ),
     "recurrent": Case(_recurrent, ("Log",), layer="rnn"),
     "embedding": Case(_embedding, ("Sqrt",), "backward", layer="lambda"),

@@ -201,6 +201,26 @@ def test_weights_that_are_lost_explain_nothing(tmp_path: Path) -> None:
     assert watch.state["phase"] == "finished"
 
 
+def test_later_weights_prove_nothing(tmp_path: Path) -> None:
+    """A step that is finite with them may be no riddle: that is not claimed."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    rate = keras.optimizers.SGD(0.01)
+
+    def loss(y: Any, p: Any) -> Any:
+        count = tf.cast(rate.iterations, tf.float32)
+        return (y - p) ** 2 + tf.math.log(tf.abs(count - BAD))
+
+    model.compile(rate, loss)
+    watch = GradWatch(tmp_path, on_nonfinite="record", xray_every_steps=0)
+    _fit(model, watch)
+    (finding,) = watch.findings
+    said = f"those after step {BAD}, with which this one is finite."
+    assert (
+        f"No autopsy: the weights that are left are {said}" in finding.message
+    )
+
+
 class Twins(keras.Model):
     """Two nets, each with an optimizer of its own, and a term in a closure."""
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras import layers
 
 from gradwatch import GradWatch
 from gradwatch.autopsy import diagnose
@@ -18,6 +21,12 @@ from tests.autopsy.origins import ORIGINS
 def _variables(model: Any) -> list[Any]:
     each = [*model.variables, *model.optimizer.variables]
     return [v.numpy() for v in each]
+
+
+class InFunction(layers.Dropout):
+    """Drops in a function of its own."""
+
+    call = tf.function(layers.Dropout.call)
 
 
 _XLA = {
@@ -93,6 +102,19 @@ def test_the_turn_of_a_loop_and_the_term_are_told() -> None:
     assert diagnose(model, batch).component == "entropy"
 
 
+@pytest.mark.parametrize("kind", [layers.Dropout, InFunction])
+def test_float64_draws_the_same_numbers(kind: Any) -> None:
+    """What dropout drops is dropped in float64 as well: no lack of digits."""
+    dropout = kind(0.5, seed=0)
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1), dropout])
+    model.compile("sgd", lambda y, p: tf.reduce_mean(1.0 / p))
+    batch = np.ones((1, 1), np.float32), np.ones((1, 1), np.float32)
+    model._symbolic_build(data_batch=batch)
+    (seed,) = model.non_trainable_variables
+    seed.assign([0, 0])  # drops the only unit; in float64 it would not
+    assert diagnose(model, batch).verdict == "model"
+
+
 def test_a_finite_step_is_said_to_be_finite() -> None:
     """Masks of -inf in a healthy step are no origin."""
     model, batch = ORIGINS["inputs"].make()
@@ -101,6 +123,22 @@ def test_a_finite_step_is_said_to_be_finite() -> None:
     found = diagnose(model, fine)
     assert found.verdict == "not reproducible"
     assert "nothing was found" in found.headline()
+
+
+def test_what_tensorflow_cannot_run_is_not_called_finite() -> None:
+    """XLA knows no gradient of a branch that a function of its own takes."""
+
+    @tf.function(jit_compile=True)
+    def chosen(p: Any) -> Any:
+        return tf.cond(tf.reduce_sum(p) > 9, lambda: tf.sqrt(p), lambda: p)
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    model.compile("sgd", lambda y, p: tf.reduce_mean(chosen(p)))
+    batch = np.ones((8, 4), np.float32), np.ones((8, 2), np.float32)
+    model._symbolic_build(data_batch=batch)
+    found = diagnose(model, batch)
+    assert found.verdict == "unfinished"
+    assert "cannot be replayed (InvalidArgumentError)" in found.headline()
 
 
 def test_a_watched_model_is_replayed_after_its_stop(tmp_path: Path) -> None:

@@ -10,28 +10,29 @@ import tensorflow as tf
 
 from tests.capture.test_replicas import _mirrored, _small
 from tests.models import BATCH, WHOLE, Mode, classifier, data
-from tests.test_blackbox import BAD, _fit, _hurt, _load, _watch
+from tests.test_blackbox import BAD, _fit, _load, _watch
 
 
-@pytest.mark.parametrize("policy", ["stop", "skip"])
+@pytest.mark.parametrize("policy", ["stop", "skip", "record"])
 def test_each_replica_has_its_share(policy: str, tmp_path: Path) -> None:
-    """Where the run goes on, the first replica's alone is known."""
-    x, y = _hurt(256)
-    watch = _watch(tmp_path, on_nonfinite=policy)
+    """Of the first step of each incident; what follows in it is not kept."""
+    bad = (BAD, BAD + 2, BAD + 80) if policy == "skip" else (BAD,)
+    x, y = (np.concatenate([a] * 12) for a in data(256))
+    number = np.arange(len(x)) // BATCH
+    x[np.isin(number, bad) & (np.arange(len(x)) % BATCH == 20)] = np.nan
+    watch = _watch(tmp_path, on_nonfinite=policy, autopsy_seconds=0)
     _fit(_small(_mirrored()), x, y, watch)
-    batch = _load(watch).batch
-    if policy == "skip":
-        batch = [batch]
-        assert len(_load(watch).manifest["notes"]) == 1
-    wanted = x[BAD * BATCH : (BAD + 1) * BATCH]
-    assert [len(share[0]) for share in batch] == [16] * len(batch)
-    got = np.concatenate([share[0] for share in batch])
-    np.testing.assert_array_equal(got, wanted[: len(got)])
+    for step in {BAD, bad[-1]}:
+        box = _load(watch, f"step-{step}")
+        assert box.manifest["notes"] == []
+        assert [len(share[0]) for share in box.batch] == [16, 16]
+        got = np.concatenate([share[0] for share in box.batch])
+        np.testing.assert_array_equal(got, x[number == step])
 
 
 @pytest.mark.autopsy
 def test_the_share_that_was_not_finite_is_explained(tmp_path: Path) -> None:
-    """On a single device; where it was not kept that is said."""
+    """On a single device; whatever the policy, and with held updates."""
     x, y = data(256)
     x[BAD * BATCH + 20] = np.nan  # of the second replica
     watch = _watch(tmp_path)
@@ -44,8 +45,13 @@ def test_the_share_that_was_not_finite_is_explained(tmp_path: Path) -> None:
     assert "the share of replica 1" in (box / "autopsy.md").read_text()
     _fit(model, *data(256), watch)
     watch = _watch(tmp_path, on_nonfinite="skip")
-    _fit(_small(_mirrored()), x, y, watch)
-    assert "the share of the batch of replica 1" in watch.findings[0].message
+    strategy = _mirrored(plain_sums=True)
+    model = _small(strategy, steps_per_execution=4)
+    _fit(model, x, y, watch)
+    (finding,) = watch.findings
+    assert "itself holds NaN or Inf, in example 4." in finding.message
+    manifest = _load(watch).manifest
+    assert (manifest["state"], manifest["held_steps"]) == ({"before": BAD}, 2)
 
 
 def test_a_partial_batch_and_unknown_sizes_under_xla(tmp_path: Path) -> None:

@@ -290,6 +290,7 @@ def test_loss_scaling_skips_are_counted(mode: Mode, tmp_path: Path) -> None:
     assert watch.state["counters"]["skipped_steps"] == {
         "nonfinite": 0,
         "loss_scale": skips,
+        "held": 0,
     }
     inner = watched.optimizer.inner_optimizer
     assert int(inner.iterations) == len(recorder.steps) - skips

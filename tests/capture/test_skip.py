@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from gradwatch import GradWatch
+from gradwatch.blackbox import load
 from tests.capture.test_fit import Recorder
 from tests.capture.test_replicas import _assert_same as assert_same_copies
 from tests.capture.test_replicas import _mirrored, _small
@@ -65,7 +66,8 @@ def test_the_run_is_that_without_the_bad_batches(
     """Weights, optimizer, statistics, seeds and metrics, bit by bit."""
     x, y, good = _hurt(BAD, WHOLE if mode.jit_compile else ROWS)
     model, other = classifier(mode), classifier(mode)
-    watch, recorder = _watch(tmp_path, max_skips=2)
+    held = "off" if mode.steps_per_execution > 1 else "full"
+    watch, recorder = _watch(tmp_path, max_skips=2, blackbox=held)
     history = _fit(model, x, y, watch).history
     # XLA fuses other operations together in a run that is not watched.
     more = [_watch(tmp_path)[0]] if mode.jit_compile else []
@@ -77,8 +79,70 @@ def test_the_run_is_that_without_the_bad_batches(
     dropped = recorder.column("update_dropped")
     assert set(np.flatnonzero(dropped)) == set(BAD)
     skipped = watch.state["counters"]["skipped_steps"]
-    assert skipped == {"nonfinite": 3, "loss_scale": 0}
+    assert skipped == {"nonfinite": 3, "loss_scale": 0, "held": 0}
     assert (watch.state["phase"], watch.state["reason"]) == ("finished", "")
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_updates_are_held_until_the_box_is_written(
+    jit: bool, tmp_path: Path
+) -> None:
+    """The rest of an execution, once an incident, and as many times as told.
+
+    Of executions of 8 steps that rest is left out beside the bad steps; a bad
+    one among it is one more that is skipped.
+    """
+    mode = Mode(jit_compile=jit, steps_per_execution=8)
+    bad, held = (5, 6, 30, 100), (7, *range(101, 104))
+    x, y, good = (np.concatenate([a] * 7) for a in _hurt((), WHOLE))
+    number = np.arange(len(x)) // BATCH
+    x[np.isin(number, bad)] = np.nan
+    good = ~np.isin(number, [*bad, *held])
+    model, other = classifier(mode), classifier(mode)
+    watch, recorder = _watch(tmp_path)
+    history = _fit(model, x, y, watch).history
+    more = [_watch(tmp_path)[0]] if jit else []
+    assert _fit(other, x[good], y[good], *more).history == history
+    assert_same(model, other)
+    assert watch.path is not None
+    boxes = {
+        path.name: load(path).manifest
+        for path in (watch.path / "blackbox").iterdir()
+    }
+    assert {k: m["state"] for k, m in boxes.items()} == {
+        "step-5": {"before": 5},
+        "step-100": {"before": 100},
+    }
+    assert {k: m["held_steps"] for k, m in boxes.items()} == {
+        "step-5": 1,
+        "step-100": 3,
+    }
+    assert set(np.flatnonzero(recorder.column("update_held"))) == set(held)
+    dropped = np.flatnonzero(recorder.column("update_dropped"))
+    assert set(dropped) == {*bad, *held}
+    skipped = watch.state["counters"]["skipped_steps"]
+    assert skipped == {"nonfinite": 4, "loss_scale": 0, "held": 4}
+
+
+def test_nothing_is_held_once_there_are_five_boxes(tmp_path: Path) -> None:
+    """Nor by a step that ends the run; the limit holds meanwhile."""
+    mode = Mode(steps_per_execution=4)
+    bad = range(1, 72 * 7, 72)
+    x, y = (np.concatenate([a] * 32) for a in data(WHOLE))
+    x[np.isin(np.arange(len(x)) // BATCH, bad)] = np.nan
+    watch, recorder = _watch(tmp_path)
+    _fit(classifier(mode), x, y, watch)
+    held = [step for first in bad[:5] for step in (first + 1, first + 2)]
+    found = np.flatnonzero(recorder.column("update_held"))
+    assert found.tolist() == held
+    x, y, _ = _hurt(range(1, 6), WHOLE)
+    watch, recorder = _watch(tmp_path, max_skips=2)
+    mode = Mode(steps_per_execution=16)
+    _fit(classifier(mode), x, y, watch)
+    last = watch.findings[-1]
+    assert (last.rule, last.last_step) == ("too_many_skips", 3)
+    assert not recorder.column("update_held").any()
+    assert not recorder.column("update_applied")[1:].any()
 
 
 @pytest.mark.parametrize("mode", [MODES[0], MODES[1], MODES[3]], ids=str)
