@@ -139,9 +139,9 @@ CATALOGUE = (
         "they were dropped or, with gradient accumulation, only collected.",
         update_dropped="1 if the guard, or loss scaling, kept the step's "
         "gradients from the weights.",
-        update_held="1 if that is since the black box of a bad step before was "
-        "still to be written. Measured where bad steps are skipped and an "
-        "execution has several.",
+        update_held="1 if the update of a step that was not bad was dropped, "
+        "since the black box of one before was still to be written. Measured "
+        "where bad steps are skipped and an execution has several.",
     ),
     *_rows(
         "replica",
