@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from gradwatch.audit.evaluation import Evaluation, evaluation, join
+from gradwatch.audit.points import apart
 from gradwatch.audit.report import AuditFinding, Measurement
+from gradwatch.audit.running import running
+from gradwatch.audit.stilled import stilled_at
 from gradwatch.audit.subject import Subject
-from gradwatch.audit.traced import cuts
+from gradwatch.audit.traced import cuts, passes_of
 from gradwatch.records import Cut, Severity
 from gradwatch.reports import Source
 from gradwatch.rules.cuts import advice, reason
@@ -21,6 +24,7 @@ _POINTS = 64
 _RARE = 0.05
 """Share of inputs with a gradient below which most steps learn nothing."""
 
+_PAIRS = 6
 _SMALL = 1e-4
 """Relative change of an input that a value with a slope shows."""
 
@@ -92,11 +96,12 @@ class _Case:
         text = f"share of the {what} with a gradient that is not zero"
         yield Measurement("usable_gradient", one.name, share, text)
         if share < _RARE:
+            source, why = self._stilled(i)
             yield self._finding(
                 "zero_gradient", i, "warning",
                 f"Only {100 * share:.2g} % of the {what} have a gradient with "
-                f"respect to `{one.name}` that is not zero.",
-                self._subject.source, _STEP,
+                f"respect to `{one.name}` that is not zero{why}.",
+                source, _STEP,
             )  # fmt: skip
 
     def moves(self, i: int) -> bool:
@@ -110,6 +115,28 @@ class _Case:
         before = self._made.outputs(self._vectors)
         after = self._made.outputs(self._shifted(i, 2.0))
         return bool((before != after).any())
+
+    def _stilled(self, i: int) -> tuple[Source | None, str]:
+        """The line from which on a value no longer follows an input, and how.
+
+        At points at which the gradient is zero, and is not where it should be.
+        """
+        subject, made = self._subject, self._made
+        run = running(subject, made.dtype, made.training)
+        if made.eager or run is None:
+            return subject.source, ""
+        dead = ~np.any(self._slopes[:, made.slices[i]], axis=1)
+        few = np.flatnonzero(dead)[:_PAIRS]
+        sets = self._vectors[few], self._shifted(i, _SMALL)[few]
+        pairs = list(zip(*([apart(subject, made, v) for v in s] for s in sets)))
+        line, operation, own = stilled_at(run, pairs)
+        if own >= 0:
+            passes = passes_of(subject, made.training, i).items()
+            lines = (each for each, numbers in passes if own in numbers)
+            return next(lines, line) or subject.source, ""
+        if line is None:
+            return subject.source, ""
+        return line, f": what `{operation}` returns does not follow it"
 
     def _shifted(self, i: int, width: float) -> Any:
         part = self._made.slices[i]
@@ -155,10 +182,14 @@ class _Case:
         elif self._made.eager:
             message = f"{begin}it cannot be traced, so nothing is known of it."
             do = "Write it in operations of TensorFlow or `keras.ops`."
-        elif not self._depends(i):
-            message, do = f"{begin}the value does not depend on it.", ""
         else:
-            message, do = f"{begin}the value changes in steps only.", _STEP
+            depends = self._depends(i)
+            source, why = self._stilled(i)
+            said = (
+                "changes in steps only" if depends else "does not depend on it"
+            )
+            message = f"{begin}the value {said}{why}."
+            do = _STEP if depends else ""
         return self._finding(check, i, severity, message, source, do)
 
     def _finding(

@@ -102,7 +102,7 @@ def _mode(
             continue
         single = bool(told.drawn.special[told.lines.points].all())
         worst = _zoomed(subject, made, told)
-        yield found_in(subject, made, own, worst, i, isolated=single)
+        yield found_in(subject, made, each, worst, i, isolated=single)
 
 
 def _compared(
