@@ -28,7 +28,14 @@ from gradwatch.audit.failures import Failure, grouped, told
 from gradwatch.audit.growth import grows, largest, lowered
 from gradwatch.audit.report import AuditFinding, Measurement
 from gradwatch.audit.rounding import rounding
-from gradwatch.audit.running import MODES, Answer, Point, Running, running
+from gradwatch.audit.running import (
+    MODES,
+    Answer,
+    Point,
+    Running,
+    as_before,
+    running,
+)
 from gradwatch.audit.search import search
 from gradwatch.audit.strange import alone, hidden
 from gradwatch.audit.subject import Subject
@@ -52,7 +59,7 @@ def finite(subject: Subject) -> Iterator[AuditFinding | Measurement]:
     seen: set[Any] = set()
     for training in subject.modes:
         runs = _runs(subject, training)
-        if not runs or _as_before(subject, runs[0], training):
+        if not runs or as_before(subject, runs[0], training):
             continue
         meant = _meant(subject, runs[0])
         if meant is not subject and not seen:
@@ -75,21 +82,10 @@ def _runs(subject: Subject, training: bool) -> list[Running]:
     """The ways in which it runs, graph mode first."""
     dtype = subject.own_dtype
     first = running(subject, dtype, training)
-    if first is not None and _as_before(subject, first, training):
+    if first is not None and as_before(subject, first, training):
         return [first]
     tried = (running(subject, dtype, training, mode) for mode in MODES)
     return [run for run in tried if run is not None]
-
-
-def _as_before(subject: Subject, run: Running, training: bool) -> bool:
-    """Whether training makes no difference to what was looked at before."""
-    before = running(subject, run.dtype, False, run.mode)
-    if not training or False not in subject.modes or before is None:
-        return False
-    return all(
-        np.array_equal(run(point).values, before(point).values)
-        for point in map(list, zip(*subject.sample(3, salt=3)))
-    )
 
 
 def _meant(subject: Subject, run: Running) -> Subject:
