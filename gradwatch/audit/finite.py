@@ -27,7 +27,7 @@ from gradwatch.audit.epsilon import Swallowed, swallowed, unfit
 from gradwatch.audit.failures import Failure, grouped, told
 from gradwatch.audit.growth import grows, largest, lowered
 from gradwatch.audit.report import AuditFinding, Measurement
-from gradwatch.audit.rounding import rounding
+from gradwatch.audit.rounding import Digits, digits, rounding
 from gradwatch.audit.running import (
     MODES,
     Answer,
@@ -65,7 +65,9 @@ def finite(subject: Subject) -> Iterator[AuditFinding | Measurement]:
         if meant is not subject and not seen:
             yield _outside(subject, meant)
         count, failures = _failures(meant, runs)
-        said: list[Any] = list(_searched(meant, runs, failures))
+        first = training == subject.modes[0]
+        known = digits(meant, runs[0], training) if first else None
+        said: list[Any] = list(_searched(meant, runs, failures, known))
         for failure in grouped(failures):
             if failure.key not in seen:
                 yield told(meant, failure)
@@ -74,7 +76,9 @@ def finite(subject: Subject) -> Iterator[AuditFinding | Measurement]:
             yield _measured(count, runs)
             yield from alone(meant, training)
         yield from said
-        if training == subject.modes[0]:
+        if known is not None:
+            yield from rounding(meant, known)
+        if first:
             yield from _dtypes(meant, runs[0], failures)
 
 
@@ -187,19 +191,22 @@ def _failure(
 
 
 def _searched(
-    subject: Subject, runs: Sequence[Running], failures: list[Failure]
-) -> Iterator[Measurement]:
+    subject: Subject, runs: Sequence[Running], failures: list[Failure],
+    known: Digits | None,
+) -> Iterator[Measurement]:  # fmt: skip
     """Adds what a search finds that is none of the faults known so far."""
-    known = {failure.key for failure in failures}
+    told_of = {failure.key for failure in failures}
     fast = [run for run in runs if run.mode != "eager"] or list(runs[:1])
 
     def bad(point: Point) -> bool:
         wrong = [run for run in fast if not run(point).finite]
+        if not wrong and known is not None:
+            known.look(Place("", point, "info"))
         if not wrong or grows(subject, wrong[0], point):
             return False
         point = lowered(subject, wrong[0], point)
         by = culprit(wrong[0], point) if wrong[0].mode != "eager" else None
-        return (by.key if by else None) not in known
+        return (by.key if by else None) not in told_of
 
     try:
         point, tried = search(subject, bad, _SEARCH_SECONDS)
@@ -224,14 +231,12 @@ def _measured(count: int, runs: Sequence[Running]) -> Measurement:
 def _dtypes(
     subject: Subject, run: Running, failures: Sequence[Failure]
 ) -> Iterator[AuditFinding | Measurement]:
-    """What follows from the dtype: digits, constants, magnitudes."""
+    """What follows from the dtype: constants, magnitudes."""
     training = subject.modes[0]
     yield from hidden(subject, run)
     if run.graph is None:
         return
     wide = running(subject, "float64", training)
-    if wide is not None and run.dtype == "float32":
-        yield from rounding(subject, run, wide)
     points = [place.point for place in places(subject)]
     for one in swallowed(run, wide, points):
         yield _swallowed(subject, one, failures)

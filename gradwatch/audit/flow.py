@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
+import keras
 import numpy as np
 
 from gradwatch.audit.evaluation import Evaluation, evaluation, join
@@ -34,8 +36,18 @@ _STEP = (
 )
 
 
+_NATURE = (
+    "Nothing: such a layer prepares data, and has no weights of its own. No "
+    "layer that is to learn may stand before it."
+)
+
+
 def flow(subject: Subject) -> Iterator[AuditFinding | Measurement]:
     """Says of which inputs there is a gradient, and what cuts it."""
+    if not subject.trained:
+        text = "all that it takes are whole numbers: no gradient is asked for."
+        yield Measurement("usable_gradient", "", "none", text)
+        return
     training = subject.modes[-1]
     made = evaluation(subject, training)
     vectors = join(subject.sample(_POINTS, salt=2))
@@ -150,7 +162,9 @@ class _Case:
         return found
 
     def _severity(self, i: int) -> Severity:
-        """Nothing learns: critical. Something else does: less."""
+        """Nothing learns: critical. Something else does, or none can: less."""
+        if self._by_nature:
+            return "info"
         alive = [
             j
             for j in self._subject.trained
@@ -163,6 +177,24 @@ class _Case:
         weights = any(self._subject.inputs[j].weight for j in alive)
         arguments = [j for j in alive if not self._subject.inputs[j].weight]
         return "info" if weights and not arguments else "warning"
+
+    @cached_property
+    def _by_nature(self) -> bool:
+        """Whether it is a layer that turns data into others, without weights.
+
+        It returns whole numbers, or Keras has made it so (one-hot rows).
+        """
+        subject, made = self._subject, self._made
+        if subject.kind != "layer" or any(i.weight for i in subject.inputs):
+            return False
+        kind = type(subject.original)
+        given = kind.__module__.startswith("keras.")
+        if given and not issubclass(kind, keras.layers.Lambda):
+            return True
+        point = [value[0] for value in subject.sample(1)]
+        values = subject.tensors(point, made.dtype)
+        results = subject.outputs(values, made.dtype, made.training)
+        return not any(result.dtype.is_floating for result in results)
 
     def _cut(self, i: int, *, zero: bool) -> Cut | None:
         name = self._subject.inputs[i].name
@@ -190,6 +222,8 @@ class _Case:
             )
             message = f"{begin}the value {said}{why}."
             do = _STEP if depends else ""
+        if self._by_nature:
+            do = _NATURE
         return self._finding(check, i, severity, message, source, do)
 
     def _finding(

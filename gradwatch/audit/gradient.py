@@ -48,7 +48,7 @@ _SLACK = 1e-2
 def gradient(subject: Subject) -> Iterator[AuditFinding | Measurement]:
     """Compares gradients with differences of the value."""
     told: set[tuple[str, str]] = set()
-    for training in subject.modes:
+    for training in subject.modes if subject.trained else ():
         made = evaluation(subject, training)
         drawn = points(subject, made)
         if _as_before(subject, made, drawn):
