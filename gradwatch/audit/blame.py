@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 
 from gradwatch.audit.evaluation import Evaluation
-from gradwatch.audit.lines import Compared, compare
+from gradwatch.audit.lines import Compared
 from gradwatch.audit.points import nested
 from gradwatch.audit.report import AuditFinding
-from gradwatch.audit.stencils import OUTSIDE, UNJUDGED, WRONG
+from gradwatch.audit.stencils import OUTSIDE, UNJUDGED
 from gradwatch.audit.subject import Subject
-from gradwatch.audit.traced import changed_at, stopped_at
+from gradwatch.audit.wrongs import Wrongs
 
 __all__ = ["found_in"]
-
-_ALIKE = 1e-2
-"""Ratios that differ by less, relatively, are the same factor."""
 
 _DOWNHILL = 0.7
 """Cosine of gradient and slopes above which training goes the right way."""
@@ -38,7 +35,7 @@ _STOP = (
 
 
 def found_in(
-    subject: Subject, made: Evaluation, own: Compared, bad: Compared, i: int,
+    subject: Subject, made: Evaluation, each: Compared, bad: Compared, i: int,
     *, isolated: bool,
 ) -> AuditFinding:  # fmt: skip
     """Returns what to say of wrong derivatives.
@@ -46,13 +43,14 @@ def found_in(
     Args:
         subject: whose.
         made: its evaluation.
-        own: all lines of one input.
+        each: all lines.
         bad: those that are wrong, maybe at points nearby.
         i: number of the input.
         isolated: whether they are wrong at single points only.
     """
     name = subject.inputs[i].name
-    case = _Case(subject, made, own, bad, i)
+    case = _Case(subject, made, each, bad, i)
+    own = case.own
     if isolated:
         return case.told(
             "wrong_at_point", "info",
@@ -80,7 +78,7 @@ def found_in(
 
 
 def _wrong(case: _Case, drawn: Compared, name: str) -> AuditFinding:
-    if case.stopped():
+    if case.wrongs.stopped():
         downhill = _cosine(drawn) >= _DOWNHILL
         return case.told(
             "detached_part", "info" if downhill else "warning",
@@ -99,11 +97,13 @@ def _wrong(case: _Case, drawn: Compared, name: str) -> AuditFinding:
             f"{_FIX} If it is meant as a straight-through estimator, it is "
             "none elsewhere.",
         )  # fmt: skip
+    other = case.wrongs.exchanged()
+    which = f": it is that of `{other}`" if other else case.factor()
     return case.told(
         "wrong_gradient", "critical",
         f"The gradient with respect to `{name}` is not that of the value"
-        f"{case.factor()}{case.at()}",
-        _FIX,
+        f"{which}{case.at()}",
+        "Return gradients in the order of the arguments." if other else _FIX,
     )  # fmt: skip
 
 
@@ -123,11 +123,13 @@ class _Case:
     """Wrong derivatives of one input."""
 
     def __init__(
-        self, subject: Subject, made: Evaluation, own: Compared, bad: Compared,
+        self, subject: Subject, made: Evaluation, each: Compared, bad: Compared,
         i: int,
     ) -> None:  # fmt: skip
-        self.subject, self.made, self.own = subject, made, own
+        self.subject, self.made = subject, made
+        self.own = each.take(each.lines.inputs == i)
         self.bad, self.i = bad, i
+        self.wrongs = Wrongs(subject, made, each, bad, i)
         off = np.abs(bad.claimed - bad.slopes) / bad.lines.width
         largest = np.maximum(np.abs(bad.claimed), np.abs(bad.slopes))
         relative = off * bad.lines.width / np.maximum(largest, 1e-300)
@@ -139,9 +141,7 @@ class _Case:
     ) -> AuditFinding:
         """Returns the finding, with the worst input and the user's line."""
         subject, made, q = self.subject, self.made, self.q
-        line = changed_at(subject, made.training, self.i)
-        if check == "detached_part":
-            line = stopped_at(subject, made.training)
+        line = self.wrongs.line(check)
         vector = self.bad.drawn.vectors[self.bad.lines.points[q]]
         values: dict[str, Any] = {
             "gradient": float(self.bad.claimed[q] / self.bad.lines.width[q]),
@@ -174,19 +174,14 @@ class _Case:
 
     def factor(self) -> str:
         """The factor by which all are wrong, if there is one."""
-        bad = self.bad
-        if not (bad.claimed != 0).any():
+        ratio = self.wrongs.ratio()
+        if ratio is None:
+            return ""
+        if not ratio:
             return ": it is zero"
-        told = np.isfinite(bad.slopes) & (bad.slopes != 0)
-        ratios = bad.claimed[told] / bad.slopes[told]
-        if not len(ratios) or not told.all():
-            return ""
-        middle = float(np.median(ratios))
-        if np.abs(ratios - middle).max() > _ALIKE * abs(middle):
-            return ""
-        if abs(middle + 1) < _ALIKE:
+        if ratio == -1:
             return ": its sign is wrong"
-        return f": it is {middle:.4g} times what it should be"
+        return f": it is {ratio:.4g} times what it should be"
 
     def identity(self) -> bool:
         """Whether the value is the input itself."""
@@ -194,18 +189,6 @@ class _Case:
         part = vectors[:, self.made.slices[self.i]]
         results = self.made.outputs(vectors)
         return results.shape == part.shape and bool(np.all(results == part))
-
-    def stopped(self) -> bool:
-        """Whether all would be right without a `stop_gradient`."""
-        bad = self.bad
-        try:
-            slopes = self.made.through_stops(
-                bad.drawn.vectors, bad.drawn.upstream
-            )
-        except Exception:  # whatever TensorFlow raises
-            return False
-        again = compare(self.made, bad.drawn, bad.lines, slopes)
-        return bool((again.verdicts != WRONG).all())
 
     def _place(self) -> list[int]:
         """Index of the worst number in its input; empty of a direction."""

@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from gradwatch.audit.activation import activation
+from gradwatch.audit.agreement import agreement
 from gradwatch.audit.batches import batches
 from gradwatch.audit.curvature import curvature
 from gradwatch.audit.curves import curves
-from gradwatch.audit.eagerly import eagerly
 from gradwatch.audit.finite import finite
 from gradwatch.audit.flow import flow
 from gradwatch.audit.gradient import gradient
@@ -47,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     gradient,
     finite,
     curvature,
-    eagerly,
+    agreement,
     minimum,
     batches,
     weights,

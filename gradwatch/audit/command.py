@@ -42,6 +42,13 @@ _Inputs = Annotated[
     ),
 ]
 _Seed = Annotated[int, typer.Option(help="Of the points that are drawn.")]
+_Second = Annotated[
+    bool,
+    typer.Option(
+        "--second-order",
+        help="Also the second derivative, which a penalty on gradients takes.",
+    ),
+]
 _FailOn = Annotated[
     Severities, typer.Option(help="Least severity that fails: status 3.")
 ]
@@ -60,6 +67,7 @@ def audit(
     function: _Name,
     inputs: _Inputs = [],  # noqa: B006
     seed: _Seed = 0,
+    second_order: _Second = False,
     as_json: Json = False,
     fail_on: _FailOn = Severities.warning,
 ) -> None:
@@ -69,7 +77,12 @@ def audit(
     from gradwatch.strict_json import dumps
 
     try:
-        report = run(_resolved(function), inputs=_stated(inputs), seed=seed)
+        report = run(
+            _resolved(function),
+            inputs=_stated(inputs),
+            seed=seed,
+            second_order=second_order,
+        )
     except ModuleNotFoundError as error:
         what = "`gradwatch audit`"
         said = not_installed(what, str(error.name), "tensorflow")

@@ -13,7 +13,13 @@ from gradwatch.audit.running import Point, Running
 from gradwatch.autopsy.diagnosis import described, source_of
 from gradwatch.autopsy.limit import Limit
 from gradwatch.autopsy.links import forward_of
-from gradwatch.autopsy.origin import Origin, before, find_origin, origin_behind
+from gradwatch.autopsy.origin import (
+    Origin,
+    before,
+    find_origin,
+    masked_by,
+    origin_behind,
+)
 from gradwatch.autopsy.probe import Probe, Program
 from gradwatch.reports import Source
 
@@ -79,6 +85,7 @@ def program_of(run: Running) -> Program:
 
 
 def _told(origin: Origin, told: bool) -> Culprit | None:
+    origin = masked_by(origin) or origin
     forward = forward_of(origin.tensor.op)
     if forward is not None:
         origin = origin_behind(origin, forward) or origin

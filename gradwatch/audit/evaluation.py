@@ -7,15 +7,14 @@ inside of that trace, so that nothing need be known of how it treats a batch.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import ops
 
+from gradwatch.audit.opened import opened_at
 from gradwatch.audit.subject import Subject
 from gradwatch.errors import GradWatchError
 
@@ -90,7 +89,7 @@ class Evaluation:
         self._values = self._mapped(self._flat, vectors)
         pairs = (vectors, upstream)
         self._slopes = self._mapped(self._slope, pairs)
-        self._through = self._mapped(self._slope_through, pairs)
+        self._pairs = pairs
         self._single: bool | None = None
 
     def results(self, vectors: Any) -> int:
@@ -117,14 +116,28 @@ class Evaluation:
         pairs = tf.constant(vectors), tf.constant(upstream)
         return self._slopes(pairs).numpy()
 
-    def through_stops(self, vectors: Any, upstream: Any) -> Any:
-        """Returns what `gradients` were if no `stop_gradient` stopped any.
+    def through(
+        self, vectors: Any, upstream: Any, opened: Callable[[Any], list[Any]]
+    ) -> Any:
+        """Returns `gradients` as they were without what stops or changes them.
+
+        A `stop_gradient` then stops none, and of a backward pass of the user's
+        the derivative is TensorFlow's own.
+
+        Args:
+            vectors: float64 `[P, N]`.
+            upstream: float64 `[P, M]`.
+            opened: of which operations of a graph that is so.
 
         Raises:
             Exception: it runs eagerly, or TensorFlow cannot.
         """
+
+        def slope(pair: tuple[Any, Any]) -> Any:
+            return self._slope_through(pair, opened)
+
         pairs = tf.constant(vectors), tf.constant(upstream)
-        return self._through(pairs).numpy()
+        return self._mapped(slope, self._pairs)(pairs).numpy()
 
     def seconds(self, vectors: Any) -> float:
         """Returns how long one call takes, among several, at best."""
@@ -203,12 +216,14 @@ class Evaluation:
         self.connected = tuple(slopes.get(i) is not None for i in numbers)
         return self._vector(slopes)
 
-    def _slope_through(self, pair: tuple[Any, Any]) -> Any:
+    def _slope_through(
+        self, pair: tuple[Any, Any], opened: Callable[[Any], list[Any]]
+    ) -> Any:
         vector, upstream = pair
         parts = self._split(vector)
         watched = [parts[i] for i in self._subject.trained]
         total = tf.reduce_sum(self._joined(parts) * upstream)
-        with _stops_open():  # a tape would not look behind one
+        with opened_at(total.graph, opened(total.graph)):  # no tape would
             found = tf.gradients(total, watched)
         return self._vector(dict(zip(self._subject.trained, found)))
 
@@ -234,19 +249,3 @@ class Evaluation:
                 self._fits(i, dense)
                 flat.append(tf.reshape(dense, [-1]))
         return tf.concat(flat, 0)
-
-
-@contextlib.contextmanager
-def _stops_open() -> Iterator[None]:
-    """Inside, `stop_gradient` hands gradients through, in inner graphs too.
-
-    Read in tensorflow 2.21: `python/framework/registry.py`,
-    `python/ops/gradients_util.py` (_GradientsHelper).
-    """
-    known = ops.gradient_registry._registry
-    before = known["StopGradient"]
-    known["StopGradient"] = {**before, "type": lambda op, upstream: upstream}
-    try:
-        yield
-    finally:
-        known["StopGradient"] = before

@@ -27,8 +27,15 @@ from gradwatch.audit.epsilon import Swallowed, swallowed, unfit
 from gradwatch.audit.failures import Failure, grouped, told
 from gradwatch.audit.growth import grows, largest, lowered
 from gradwatch.audit.report import AuditFinding, Measurement
-from gradwatch.audit.rounding import rounding
-from gradwatch.audit.running import MODES, Answer, Point, Running, running
+from gradwatch.audit.rounding import Digits, digits, rounding
+from gradwatch.audit.running import (
+    MODES,
+    Answer,
+    Point,
+    Running,
+    as_before,
+    running,
+)
 from gradwatch.audit.search import search
 from gradwatch.audit.strange import alone, hidden
 from gradwatch.audit.subject import Subject
@@ -52,13 +59,15 @@ def finite(subject: Subject) -> Iterator[AuditFinding | Measurement]:
     seen: set[Any] = set()
     for training in subject.modes:
         runs = _runs(subject, training)
-        if not runs or _as_before(subject, runs[0], training):
+        if not runs or as_before(subject, runs[0], training):
             continue
         meant = _meant(subject, runs[0])
         if meant is not subject and not seen:
             yield _outside(subject, meant)
         count, failures = _failures(meant, runs)
-        said: list[Any] = list(_searched(meant, runs, failures))
+        first = training == subject.modes[0]
+        known = digits(meant, runs[0], training) if first else None
+        said: list[Any] = list(_searched(meant, runs, failures, known))
         for failure in grouped(failures):
             if failure.key not in seen:
                 yield told(meant, failure)
@@ -67,7 +76,9 @@ def finite(subject: Subject) -> Iterator[AuditFinding | Measurement]:
             yield _measured(count, runs)
             yield from alone(meant, training)
         yield from said
-        if training == subject.modes[0]:
+        if known is not None:
+            yield from rounding(meant, known)
+        if first:
             yield from _dtypes(meant, runs[0], failures)
 
 
@@ -75,21 +86,10 @@ def _runs(subject: Subject, training: bool) -> list[Running]:
     """The ways in which it runs, graph mode first."""
     dtype = subject.own_dtype
     first = running(subject, dtype, training)
-    if first is not None and _as_before(subject, first, training):
+    if first is not None and as_before(subject, first, training):
         return [first]
     tried = (running(subject, dtype, training, mode) for mode in MODES)
     return [run for run in tried if run is not None]
-
-
-def _as_before(subject: Subject, run: Running, training: bool) -> bool:
-    """Whether training makes no difference to what was looked at before."""
-    before = running(subject, run.dtype, False, run.mode)
-    if not training or False not in subject.modes or before is None:
-        return False
-    return all(
-        np.array_equal(run(point).values, before(point).values)
-        for point in map(list, zip(*subject.sample(3, salt=3)))
-    )
 
 
 def _meant(subject: Subject, run: Running) -> Subject:
@@ -191,19 +191,22 @@ def _failure(
 
 
 def _searched(
-    subject: Subject, runs: Sequence[Running], failures: list[Failure]
-) -> Iterator[Measurement]:
+    subject: Subject, runs: Sequence[Running], failures: list[Failure],
+    known: Digits | None,
+) -> Iterator[Measurement]:  # fmt: skip
     """Adds what a search finds that is none of the faults known so far."""
-    known = {failure.key for failure in failures}
+    told_of = {failure.key for failure in failures}
     fast = [run for run in runs if run.mode != "eager"] or list(runs[:1])
 
     def bad(point: Point) -> bool:
         wrong = [run for run in fast if not run(point).finite]
+        if not wrong and known is not None:
+            known.look(Place("", point, "info"))
         if not wrong or grows(subject, wrong[0], point):
             return False
         point = lowered(subject, wrong[0], point)
         by = culprit(wrong[0], point) if wrong[0].mode != "eager" else None
-        return (by.key if by else None) not in known
+        return (by.key if by else None) not in told_of
 
     try:
         point, tried = search(subject, bad, _SEARCH_SECONDS)
@@ -228,14 +231,12 @@ def _measured(count: int, runs: Sequence[Running]) -> Measurement:
 def _dtypes(
     subject: Subject, run: Running, failures: Sequence[Failure]
 ) -> Iterator[AuditFinding | Measurement]:
-    """What follows from the dtype: digits, constants, magnitudes."""
+    """What follows from the dtype: constants, magnitudes."""
     training = subject.modes[0]
     yield from hidden(subject, run)
     if run.graph is None:
         return
     wide = running(subject, "float64", training)
-    if wide is not None and run.dtype == "float32":
-        yield from rounding(subject, run, wide)
     points = [place.point for place in places(subject)]
     for one in swallowed(run, wide, points):
         yield _swallowed(subject, one, failures)

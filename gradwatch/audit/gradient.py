@@ -48,7 +48,7 @@ _SLACK = 1e-2
 def gradient(subject: Subject) -> Iterator[AuditFinding | Measurement]:
     """Compares gradients with differences of the value."""
     told: set[tuple[str, str]] = set()
-    for training in subject.modes:
+    for training in subject.modes if subject.trained else ():
         made = evaluation(subject, training)
         drawn = points(subject, made)
         if _as_before(subject, made, drawn):
@@ -102,7 +102,7 @@ def _mode(
             continue
         single = bool(told.drawn.special[told.lines.points].all())
         worst = _zoomed(subject, made, told)
-        yield found_in(subject, made, own, worst, i, isolated=single)
+        yield found_in(subject, made, each, worst, i, isolated=single)
 
 
 def _compared(

@@ -40,9 +40,9 @@ def layer_subject(layer: Any, inputs: Any, seed: int) -> Subject:
     names = _arguments(layer)
     stated = stated_domains(inputs, names)
     why: list[Exception] = []
-    for domain in _tried(layer, stated):
-        domains = {name: stated.get(name, domain) for name in names}
-        for several in (1, 2):
+    for several in (1, 2):
+        for domain in _tried(layer, stated):
+            domains = {name: stated.get(name, domain) for name in names}
             try:
                 subject = _subject(layer, domains, seed, several)
             except Exception as error:  # whatever the user's code raises

@@ -10,7 +10,7 @@ import numpy as np
 from gradwatch.audit.evaluation import Evaluation, join
 from gradwatch.audit.subject import Subject
 
-__all__ = ["Points", "nested", "points", "shown"]
+__all__ = ["Points", "apart", "nested", "points", "shown"]
 
 _RANDOM = 12
 _MANY = 2000
@@ -80,6 +80,14 @@ def _alike(subject: Subject, point: list[Any]) -> Iterator[list[Any]]:
     if one.domain.shape == target.domain.shape and not target.domain.whole:
         point[i] = one.domain.clipped(point[1 - i])
         yield point
+
+
+def apart(subject: Subject, made: Evaluation, vector: Any) -> list[Any]:
+    """Returns a point as arrays, one for each input."""
+    return [
+        vector[part].reshape(one.domain.shape)
+        for one, part in zip(subject.inputs, made.slices)
+    ]
 
 
 def nested(subject: Subject, made: Evaluation, vector: Any) -> dict[str, Any]:

@@ -15,15 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradwatch.audit.agreement import draws, next_to
 from gradwatch.audit.edges import USUAL, Place
 from gradwatch.audit.points import shown
 from gradwatch.audit.report import AuditFinding
-from gradwatch.audit.running import Answer, Point, Running
+from gradwatch.audit.running import Answer, Point, Running, running
+from gradwatch.audit.shrink import shrunk
 from gradwatch.audit.subject import Subject
-from gradwatch.provenance.paths import operations
 from gradwatch.records import Severity
 
-__all__ = ["rounding"]
+__all__ = ["Digits", "digits", "rounding"]
 
 _EPS = 2.0**-23
 _SHARE = 0.02
@@ -33,6 +34,8 @@ _BEYOND = 100.0
 """So many times what rounding of inputs and results explains."""
 
 _STEPS = 4
+_MORE_STEPS = 16
+_TINY = 1e-30
 _DRAWN = 8
 """Usual points, of which half must lose digits: no step, no full mask."""
 
@@ -60,33 +63,147 @@ class _Loss(NamedTuple):
     wide: float
 
 
-def rounding(
-    subject: Subject, narrow: Running, wide: Running
-) -> Iterator[AuditFinding]:
-    """Compares float32 with float64 at places; yields the worst.
+class Digits:
+    """Compares float32 with float64, at the same point that float32 holds.
 
     Args:
         subject: what is called.
         narrow: it in float32, in graph mode.
         wide: it in float64.
     """
-    if any(map(_random, operations(narrow.graph))):
-        return  # float64 draws other numbers
-    found: list[tuple[_Loss, Place]] = []
+
+    def __init__(
+        self, subject: Subject, narrow: Running, wide: Running
+    ) -> None:
+        self._subject, self._narrow, self._wide = subject, narrow, wide
+        self._scales = _scales(subject, wide)
+        kinds = {one.domain.kind for one in subject.inputs if not one.weight}
+        self._stated = kinds <= {"range", "ids", "given"}
+        self._found: list[tuple[_Loss, Place]] = []
+
+    def look(self, place: Place) -> None:
+        """Keeps a place at which digits are lost, and at most others beside."""
+        if not place.words:
+            if not self._stated:
+                return  # among all real numbers each sum loses some
+            place = place._replace(point=[_plain(v) for v in place.point])
+        loss = self._lost(place.point, _STEPS)
+        if loss.share > _SHARE and self._around(place):
+            self._found.append((loss, place))
+
+    def told(self) -> Iterator[AuditFinding]:
+        """Yields the worst: at usual numbers, else far off 0, else anywhere."""
+        usual, far, others = (
+            [each for each in self._found if each[1].words == words]
+            for words in (USUAL, FAR, "")
+        )
+        # At some usual ones only: a step, a mask.
+        best = usual if len(usual) >= _DRAWN // 2 else far or others
+        for loss, place in sorted(best, key=lambda f: -f[0].share):
+            if place.words or self._sure(place):
+                yield _told(self._subject, loss, self._simpler(place))
+                return
+
+    def _sure(self, place: Place) -> bool:
+        """Whether it stays so if rounding is looked at more closely."""
+        return self._lost(place.point, _MORE_STEPS).share > _SHARE
+
+    def _simpler(self, place: Place) -> Place:
+        if place.words:
+            return place
+
+        def lossy(point: Point) -> bool:
+            moved = place._replace(point=point)
+            return self._sure(moved) and self._around(moved)
+
+        return place._replace(
+            point=_rounded(shrunk(self._subject, place.point, lossy))
+        )
+
+    def _lost(self, point: Point, steps: int) -> _Loss:
+        """The largest share of value or gradients that is lost at a point."""
+        point = _rounded(point)
+        none = _Loss(0.0, "", 0.0, 0.0)
+        here, exact = self._narrow(point), self._wide(point)
+        if not (here.finite and exact.finite):
+            return none
+        each = list(zip(_parts(here), _parts(exact), self._scales))
+        names = ["value", *(one.name for one in self._subject.inputs)]
+        worst = none
+        noise: list[Any] | None = None
+        for k, (a, b, scale) in enumerate(each):
+            if not a.size or a.shape != b.shape:
+                continue
+            off = np.abs(a - b)
+            q = int(off.argmax())
+            size = max(float(np.abs(b).max()), scale)
+            share = float(off.max()) / size if size > 1e-30 else 0.0
+            if share <= max(_SHARE, worst.share):
+                continue
+            if noise is None:
+                noise = self._noise(point, exact, steps)
+            allowed = noise[k] + _EPS * float(np.abs(b).max())
+            if off.max() > _BEYOND * allowed:
+                value, other = float(a.flat[q]), float(b.flat[q])
+                worst = _Loss(share, names[k], value, other)
+        return worst
+
+    def _noise(self, point: Point, exact: Answer, steps: int) -> list[float]:
+        """How much each part changes if inputs are the next float32."""
+        found = np.zeros(1 + len(self._subject.inputs))
+        for k in range(steps):
+            moved = next_to(self._subject, point, k, "float32")
+            others = _parts(self._wide(moved))
+            for i, (a, b) in enumerate(zip(others, _parts(exact))):
+                if a.size:
+                    found[i] = max(found[i], np.nan_to_num(np.abs(a - b)).max())
+        return list(found)
+
+    def _around(self, place: Place) -> bool:
+        """Whether as much is lost at most points beside: no step, no kink."""
+        random = self._subject.generator(15)
+        lost = 0
+        for _ in range(4):
+            moved = [
+                value
+                if one.domain.whole
+                else one.domain.clipped(
+                    value * (1 + _NEAR * random.uniform(-1, 1, value.shape))
+                )
+                for one, value in zip(self._subject.inputs, place.point)
+            ]
+            lost += self._lost(moved, _STEPS).share > _SHARE / 2
+        return lost >= 2
+
+
+def digits(subject: Subject, narrow: Running, training: bool) -> Digits | None:
+    """Returns what compares float32 with float64, `None` where it cannot be.
+
+    Args:
+        subject: what is called.
+        narrow: it as it runs in training, in graph mode.
+        training: the mode of layers.
+    """
+    wide = running(subject, "float64", training)
+    if narrow.dtype != "float32" or narrow.graph is None or wide is None:
+        return None
+    # Float64 would draw other random numbers.
+    return None if draws(narrow) else Digits(subject, narrow, wide)
+
+
+def rounding(subject: Subject, known: Digits) -> Iterator[AuditFinding]:
+    """Yields where float32 loses digits; looks at usual numbers and far ones.
+
+    Args:
+        subject: what is called.
+        known: what a search has looked at before.
+    """
     began = time.perf_counter()
-    scale = _scales(subject, wide)
     for place in _offset(subject):
         if time.perf_counter() - began > _SECONDS:
             break
-        loss = _lost(subject, narrow, wide, place.point, scale)
-        if loss.share > _SHARE and _around(subject, narrow, wide, place, scale):
-            found.append((loss, place))
-    usual = [each for each in found if each[1].words == USUAL]
-    if len(usual) < _DRAWN // 2:
-        found = [each for each in found if each[1].words != USUAL]
-        usual = []
-    if found:
-        yield _told(subject, *max(usual or found, key=lambda f: f[0].share))
+        known.look(place)
+    yield from known.told()
 
 
 def _told(subject: Subject, loss: _Loss, place: Place) -> AuditFinding:
@@ -97,8 +214,8 @@ def _told(subject: Subject, loss: _Loss, place: Place) -> AuditFinding:
         check="loses_precision",
         severity=severity,
         subject="" if own else loss.of,
-        message=f"Float32 loses {_percent(loss.share)} of the {what} where "
-        f"{place.words}: {loss.narrow:.6g} instead of {loss.wide:.6g} in "
+        message=f"Float32 loses {_percent(loss.share)} of the {what} "
+        f"{place.where}: {loss.narrow:.6g} instead of {loss.wide:.6g} in "
         "float64.",
         inputs={
             one.name: shown(value)
@@ -113,11 +230,6 @@ def _told(subject: Subject, loss: _Loss, place: Place) -> AuditFinding:
 
 def _percent(share: float) -> str:
     return f"{share:.0%}" if share < 1 else "all"
-
-
-def _random(operation: Any) -> bool:
-    kind = str(operation.type)
-    return "Random" in kind or "Multinomial" in kind
 
 
 def _parts(answer: Answer) -> list[Any]:
@@ -137,76 +249,9 @@ def _scales(subject: Subject, wide: Running) -> list[float]:
     return [max(size, least) for size in found]
 
 
-def _lost(
-    subject: Subject, narrow: Running, wide: Running, point: Point,
-    scales: list[float],
-) -> _Loss:  # fmt: skip
-    """The largest share of value or gradients that is lost at a point."""
-    point = _rounded(point)
-    none = _Loss(0.0, "", 0.0, 0.0)
-    here, exact = narrow(point), wide(point)
-    if not (here.finite and exact.finite):
-        return none
-    each = list(zip(_parts(here), _parts(exact), scales))
-    names = ["value", *(one.name for one in subject.inputs)]
-    worst = none
-    noise: list[Any] | None = None
-    for k, (a, b, scale) in enumerate(each):
-        if not a.size or a.shape != b.shape:
-            continue
-        off = np.abs(a - b)
-        q = int(off.argmax())
-        size = max(float(np.abs(b).max()), scale)
-        share = float(off.max()) / size if size > 1e-30 else 0.0
-        if share <= max(_SHARE, worst.share):
-            continue
-        if noise is None:
-            noise = _noise(subject, wide, point, exact)
-        allowed = noise[k] + _EPS * float(np.abs(b).max())
-        if off.max() > _BEYOND * allowed:
-            worst = _Loss(share, names[k], float(a.flat[q]), float(b.flat[q]))
-    return worst
-
-
-def _noise(
-    subject: Subject, wide: Running, point: Point, exact: Answer
-) -> list[float]:
-    """How much each part changes by steps of its inputs to the next float32."""
-    found = np.zeros(1 + len(subject.inputs))
-    for k in range(_STEPS):
-        random = subject.generator(14, k)
-        moved = [
-            value
-            if one.domain.whole
-            else value * (1 + _EPS * random.choice([-1.0, 1.0], value.shape))
-            for one, value in zip(subject.inputs, point)
-        ]
-        others = _parts(wide(moved))
-        for i, (a, b) in enumerate(zip(others, _parts(exact))):
-            if a.size:
-                found[i] = max(found[i], np.nan_to_num(np.abs(a - b)).max())
-    return list(found)
-
-
-def _around(
-    subject: Subject, narrow: Running, wide: Running, place: Place,
-    scales: list[float],
-) -> bool:  # fmt: skip
-    """Whether as much is lost at most points beside: no step, no kink."""
-    random = subject.generator(15)
-    lost = 0
-    for _ in range(4):
-        moved = [
-            value
-            if one.domain.whole
-            else one.domain.clipped(
-                value * (1 + _NEAR * random.uniform(-1, 1, value.shape))
-            )
-            for one, value in zip(subject.inputs, place.point)
-        ]
-        loss = _lost(subject, narrow, wide, moved, scales)
-        lost += loss.share > _SHARE / 2
-    return lost >= 2
+def _plain(numbers: Any) -> Any:
+    """Numbers without such that float32 kernels take for 0."""
+    return np.where(np.abs(numbers) < _TINY, 0.0, numbers)
 
 
 def _rounded(point: Point) -> list[Any]:

@@ -16,7 +16,16 @@ import tensorflow as tf
 from gradwatch.audit.evaluation import evaluation
 from gradwatch.audit.subject import Subject
 
-__all__ = ["BACKWARD", "MODES", "Answer", "Mode", "Point", "Running", "running"]
+__all__ = [
+    "BACKWARD",
+    "MODES",
+    "Answer",
+    "Mode",
+    "Point",
+    "Running",
+    "as_before",
+    "running",
+]
 
 Mode = Literal["graph", "xla", "eager"]
 MODES: tuple[Mode, ...] = ("graph", "xla", "eager")
@@ -80,6 +89,17 @@ def running(
     found = subject.cache[key]
     assert found is None or isinstance(found, Running)
     return found
+
+
+def as_before(subject: Subject, run: Running, training: bool) -> bool:
+    """Whether training makes no difference to what was looked at before."""
+    before = running(subject, run.dtype, False, run.mode)
+    if not training or False not in subject.modes or before is None:
+        return False
+    return all(
+        np.array_equal(run(point).values, before(point).values)
+        for point in map(list, zip(*subject.sample(3, salt=3)))
+    )
 
 
 class Running:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
+from gradwatch.audit.backward import blamed, users_line
 from gradwatch.audit.evaluation import evaluation
 from gradwatch.audit.subject import Subject
-from gradwatch.provenance import find_cuts, line_of
+from gradwatch.provenance import Place, find_cuts, sources
 from gradwatch.provenance.paths import custom_gradient, operations
 from gradwatch.records import Cut
 from gradwatch.reports import Source
 
-__all__ = ["changed_at", "cuts", "stopped_at"]
+__all__ = ["chosen", "cuts", "passes_of", "stops", "stops_of"]
 
 
 class _Traced:
@@ -27,49 +31,65 @@ class _Traced:
             one.name: tf.Variable(value)
             for one, value in zip(subject.inputs, values)
         }
-
-        self._last, self._slopes = 0, dict[int, Any]()
+        self._reads: list[Any] = []
 
         def traced() -> list[Any]:
-            read = [tf.identity(v) for v in self.variables.values()]
-            with tf.GradientTape() as tape:
-                tape.watch(read)
-                results = subject.outputs(read, made.dtype, training)
-            watched = [read[i] for i in subject.trained]
-            self._last = tf.constant(0).op._id
-            floats = [r for r in results if r.dtype.is_floating]
-            if floats:
-                slopes = tape.gradient(floats, watched)
-                self._slopes = dict(zip(subject.trained, slopes))
-            return results
+            self._reads = [tf.identity(v) for v in self.variables.values()]
+            return subject.outputs(self._reads, made.dtype, training)
 
         function = tf.function(traced, autograph=False)
         self.graph = function.get_concrete_function().graph
 
-    def backward(self, i: int) -> Source | None:
-        """The user's line nearest to a gradient, of a backward pass."""
-        slope = self._slopes.get(i)
-        queue = [] if slope is None else [tf.convert_to_tensor(slope).op]
-        seen = set(queue)
-        for operation in queue:
-            if operation._id <= self._last:
-                continue  # the value's own
-            line = line_of(operation)
-            if line is not None and "site-packages" not in line.file:
-                return Source(*line)
-            before = {t.op for t in operation.inputs} - seen
-            seen |= before
-            queue += sorted(before, key=lambda op: -op._id)
-        return None
+    def passes(self, i: int) -> dict[Any, list[Any]]:
+        """Backward passes of the user's behind an input, nearest to it first.
 
-    def lines(self, wanted: Any) -> list[Source]:
-        """Lines of the user's that made operations of one sort."""
-        found: dict[Source, None] = {}
-        for operation in operations(self.graph):
-            line = line_of(operation) if wanted(operation) else None
-            if line is not None and "site-packages" not in line.file:
-                found[Source(*line)] = None
-        return list(found)
+        Returns:
+            The operation that each belongs to -> those of its inputs that are
+            computed from the input.
+        """
+        queue = deque(map(Place, self.graph.outputs))
+        seen = {place.key for place in queue}
+        users: dict[Any, list[Any]] = {}
+        found: list[Place] = []
+        while queue:
+            place = queue.popleft()
+            if custom_gradient(place.tensor.op):
+                found.insert(0, place)
+            for source in sources(place):
+                users.setdefault(source.key, []).append(place.key)
+                if source.key not in seen:
+                    seen.add(source.key)
+                    queue.append(source)
+        stack = [Place(self._reads[i]).key]
+        reached = set(stack)
+        while stack:
+            new = set(users.get(stack.pop(), ())) - reached
+            reached |= new
+            stack += new
+        told: dict[Any, list[Any]] = {}
+        for place in found:
+            given = [s.tensor for s in sources(place) if s.key in reached]
+            if given:
+                told.setdefault(place.tensor.op, given)
+        return told
+
+    def backward(
+        self, operation: Any, given: list[Any], *, sign: bool
+    ) -> Source | None:
+        """The user's line that makes the gradient of what a call is given."""
+        pass_of = ops.get_gradient_function(operation)
+        with operation.graph.as_default():
+            upstream = [
+                tf.compat.v1.placeholder(t.dtype, t.shape)
+                for t in operation.outputs
+            ]
+            first = tf.constant(0).op._id
+            slopes = pass_of(operation, *upstream)
+        for tensor, slope in zip(operation.inputs, slopes):
+            if slope is not None and any(tensor is each for each in given):
+                slope = tf.convert_to_tensor(slope)
+                return blamed(slope, upstream, first, sign=sign)
+        return None
 
 
 def _of(subject: Subject, training: bool) -> _Traced | None:
@@ -102,29 +122,57 @@ def cuts(
     return tuple(found)
 
 
-def changed_at(subject: Subject, training: bool, i: int) -> Source | None:
-    """Returns the user's line that makes the gradient of an input.
+def passes_of(
+    subject: Subject, training: bool, i: int, *, sign: bool = False
+) -> dict[Source, list[int]]:
+    """Returns the user's lines that may make the gradient of an input.
 
-    That is the last one of a backward pass of the user's, else the call of one.
+    Each is one of a backward pass of the user's, else the call of one.
 
     Args:
         subject: whose.
         training: the mode of layers.
         i: number of the input.
+        sign: whether nothing but its sign is wrong.
+
+    Returns:
+        A line, that of the nearest backward pass first -> numbers of the
+        operations that it belongs to, among those of backward passes.
     """
     traced = _of(subject, training)
     if traced is None:
-        return None
-    calls = traced.lines(custom_gradient)
-    return traced.backward(i) or (calls[0] if calls else None)
+        return {}
+    every = chosen(traced.graph, custom_gradient)
+    found: dict[Source, list[int]] = {}
+    for operation, given in traced.passes(i).items():
+        line = traced.backward(operation, given, sign=sign)
+        line = line or users_line(operation)
+        if line is not None:
+            found.setdefault(line, []).append(every.index(operation))
+    return found
 
 
-def stopped_at(subject: Subject, training: bool) -> Source | None:
-    """Returns the user's first line with `stop_gradient`."""
+def stops_of(subject: Subject, training: bool) -> dict[Source, list[int]]:
+    """Returns the user's lines with `stop_gradient`.
+
+    Returns:
+        A line -> numbers of its operations among those that stop.
+    """
     traced = _of(subject, training)
-    lines = traced.lines(_stops) if traced else []
-    return lines[0] if lines else None
+    found: dict[Source, list[int]] = {}
+    if traced is not None:
+        for number, operation in enumerate(chosen(traced.graph, stops)):
+            line = users_line(operation)
+            if line is not None:
+                found.setdefault(line, []).append(number)
+    return found
 
 
-def _stops(operation: Any) -> bool:
+def chosen(graph: Any, wanted: Callable[[Any], bool]) -> list[Any]:
+    """Returns operations of one sort, in an order that all traces have."""
+    return [each for each in operations(graph) if wanted(each)]
+
+
+def stops(operation: Any) -> bool:
+    """Whether an operation is a `stop_gradient`."""
     return str(operation.type) == "StopGradient"

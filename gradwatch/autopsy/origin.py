@@ -16,7 +16,7 @@ import tensorflow as tf
 from gradwatch.autopsy.probe import Flags, Probe, Program
 from gradwatch.provenance.paths import FUNCTIONS, called_graphs
 
-__all__ = ["Origin", "before", "find_origin", "origin_behind"]
+__all__ = ["Origin", "before", "find_origin", "masked_by", "origin_behind"]
 
 _LITERALS = ("Const", "Fill")
 _READS = ("ReadVariableOp", "ResourceGather")
@@ -82,6 +82,26 @@ def origin_behind(origin: Origin, forward: Any) -> Origin | None:
     if not makers:
         return None
     return _inside(Origin(min(makers, key=lambda t: t.op._id), probe))
+
+
+def masked_by(origin: Origin) -> Origin | None:
+    """Returns what made the -inf of a mask in which all is masked, if any.
+
+    A written -inf is a mask and no fault; one that was computed, as the
+    logarithm of 0 say, can be kept finite where it is made.
+    """
+    operation, probe = origin.tensor.op, origin.probe
+    if operation.type not in _MASKED:
+        return None
+    bad = [t for t in operation.inputs if _flags(probe, t)]
+    makers = [t for t in _origins(probe, bad) if t.op.type not in _LITERALS]
+    if not makers or any(_given(t.op) for t in makers):
+        return None
+    return _inside(Origin(min(makers, key=lambda t: t.op._id), probe))
+
+
+def _given(operation: Any) -> bool:
+    return not operation.inputs or operation.type in _READS
 
 
 def _flags(probe: Probe, tensor: Any) -> Flags | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,7 +11,9 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from gradwatch import audit
+from gradwatch import AuditFinding, audit
+from gradwatch.audit.flow import flow
+from gradwatch.audit.kinds import subject_of
 from tests.audit.test_gradient import found
 
 
@@ -110,3 +113,42 @@ def test_weights_without_a_gradient() -> None:
     assert key == ("missing_gradient", "spare")
     assert one.severity == "warning"
     assert audit(keras.layers.Embedding(7, 3)).worst is None
+
+
+class Bins(keras.layers.Layer):
+    """Numbers of bins, or the steps that they are."""
+
+    def __init__(self, dtype_of_result: str) -> None:
+        super().__init__()
+        self.result = dtype_of_result
+
+    def call(self, x: Any) -> Any:
+        return ops.cast(ops.floor(4.0 * x), self.result)
+
+
+@pytest.mark.parametrize(
+    ("make", "severity"),
+    [
+        (lambda: keras.layers.Discretization([0.0, 1.0]), "info"),
+        (lambda: keras.layers.CategoryEncoding(5, "one_hot"), "info"),
+        (lambda: Bins("int32"), "info"),
+        (lambda: Bins("float32"), "critical"),
+        (lambda: keras.layers.Lambda(lambda x: tf.round(x)), "critical"),
+    ],
+)
+def test_layers_that_prepare_data_have_none_by_nature(
+    make: Callable[[], Any], severity: str
+) -> None:
+    """Whole numbers, and what Keras has made without weights."""
+    found = list(flow(subject_of(make(), None, 0)))
+    checks = [f for f in found if isinstance(f, AuditFinding)]
+    assert [(f.check, f.severity) for f in checks] == [
+        ("missing_gradient", severity)
+    ]
+
+
+def test_of_whole_numbers_no_gradient_is_asked() -> None:
+    """Codes go in, rows come out."""
+    layer = keras.layers.CategoryEncoding(5)
+    report = audit(layer, inputs="3x4/0..4/int")
+    assert report.findings == ()

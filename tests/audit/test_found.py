@@ -54,9 +54,13 @@ def _some(cases: Sequence[_Case]) -> list[Any]:
 
 @pytest.mark.parametrize("case", _some(PLANTED))
 def test_faults_are_found(case: Planted) -> None:
-    """By their names."""
-    found = {finding.check for finding in audited(case).findings}
-    assert MILDER.get(case.name, case.expected) in found
+    """By their names, at their lines."""
+    expected = MILDER.get(case.name, case.expected)
+    found = [f for f in audited(case).findings if f.check == expected]
+    assert found
+    if case.line:
+        lines = [f.source.text for f in found if f.source]
+        assert any(case.line in text for text in lines), lines
 
 
 @pytest.mark.parametrize("case", _some(CORRECT))

@@ -44,7 +44,7 @@ def test_a_factor_in_one_number_is_found() -> None:
     assert one.values["gradient"] == pytest.approx(one.values["slope"] / 2)
     assert "it is 0.5 times what it should be" in one.message
     assert one.source is not None
-    assert "upstream * slope(x)" in one.source.text
+    assert "tf.cast(share, x.dtype)" in one.source.text
 
 
 def test_a_wrong_sign_is_named() -> None:

@@ -97,8 +97,10 @@ def test_the_command() -> None:
     assert found.exit_code == 3
     (finding,) = json.loads(found.stdout)["findings"]
     assert finding["source"]["line"] == 9
-    made = run(app, ["audit", "audited_losses:Squares"])
+    made = run(app, ["audit", "audited_losses:Squares", "--second-order"])
     assert made.exit_code == 0
+    assert "second derivatives agree" in made.stdout
+    assert "second" not in fine.stdout
 
 
 @pytest.mark.usefixtures("folder")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -13,9 +15,9 @@ from gradwatch.audit.kinds import subject_of
 from gradwatch.audit.report import AuditFinding
 
 
-def lost(thing: Any) -> list[AuditFinding]:
+def lost(thing: Any, inputs: Any = None) -> list[AuditFinding]:
     """Returns what is said of precision."""
-    said = finite(subject_of(thing, None, 0))
+    said = finite(subject_of(thing, inputs, 0))
     return [
         one
         for one in said
@@ -45,6 +47,26 @@ def test_cancellation_far_off_zero() -> None:
     (one,) = lost(spread)
     assert one.severity == "info"
     assert "1000" in one.message
+
+
+def test_cancellation_somewhere_in_a_stated_domain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A search finds where 1 - cos(x) is nothing in float32."""
+    module = importlib.import_module("gradwatch.audit.finite")
+    monkeypatch.setattr(module, "_SEARCH_SECONDS", 1.0)
+    small = {"x": ((2, 2), (1e-6, 2.0))}
+
+    def cancelled(x: Any) -> Any:
+        return (1.0 - tf.cos(x)) / tf.square(x)
+
+    def kept(x: Any) -> Any:
+        return tf.math.log1p(tf.square(x)) / (0.01 + x)
+
+    (one,) = lost(cancelled, small)
+    assert one.severity == "info"
+    assert np.min(one.inputs["x"]) < 0.01
+    assert lost(kept, small) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 import gradwatch
-from gradwatch.audit.eagerly import eagerly
 from gradwatch.audit.kinds import subject_of
 from gradwatch.audit.report import AuditFinding, Measurement
 from gradwatch.audit.terms import terms
@@ -79,17 +78,3 @@ def test_second_derivatives(square: Any, check: str | None) -> None:
         for s in (False, True)
     ]
     assert checks == [[], [f"{check}_second_gradient"] if check else []]
-
-
-def test_what_python_remembers_differs_in_a_graph() -> None:
-    """A counter stays as it was when it was traced."""
-    count = [0]
-
-    def growing(y_true: Any, y_pred: Any) -> Any:
-        count[0] += 1
-        return count[0] * tf.reduce_mean(tf.square(y_true - y_pred), -1)
-
-    (one,) = eagerly(subject_of(growing, None, 0))
-    assert isinstance(one, AuditFinding)
-    assert one.check == "graph_differs"
-    assert not list(eagerly(subject_of(tf.square, {"x": (3, 4)}, 0)))
