@@ -11,7 +11,8 @@ import numpy as np
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.progress import Progress
 from gradwatch.rules.replaced import Replaced, Steps
-from gradwatch.rules.standing import Standing, falls
+from gradwatch.rules.standing import Standing
+from gradwatch.rules.trends import falls
 from gradwatch.rules.windows import Window, Windows
 
 __all__ = ["OscillatingLoss"]
