@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Record, Schema
-from gradwatch.rules.evidence import ALIKE, BATCH, bounded, constant_loss
+from gradwatch.rules.evidence import (
+    ALIKE,
+    BATCH,
+    bounded,
+    constant_loss,
+    fitted,
+)
+from gradwatch.rules.order import between_batches
 from gradwatch.rules.rows import Columns, Row, xrays
 from gradwatch.rules.standing import Standing
 from gradwatch.rules.trends import highest_mean
@@ -112,7 +120,7 @@ class Progress:
             self._spacing *= 2
 
     def _standing(self, step: int) -> Standing:
-        bounds, spread, began, inputs = self._seen_by_xrays
+        bounds, facts = self._seen_by_xrays
         known = np.isfinite(bounds[:, :2]).all(1)
         chosen = 1 + np.flatnonzero(known) if known.any() else [0]
         losses = np.array(self._medians, float)[:, chosen].sum(1)
@@ -139,36 +147,43 @@ class Progress:
             paired=float(np.median(paired)),
             least=min(paired),
             odds=odds,
-            later=losses[len(losses) // 2 :],
+            course=losses,
             spacing=self._spacing,
-            spread=spread,
-            began=began,
-            inputs=inputs,
+            **facts,
         )
 
-    def _xrayed(self) -> tuple[NDArray[np.float64], float, float, float]:
-        """Bounds `[parts, 3]`, spread, began and inputs: see `Standing`."""
+    def _xrayed(self) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Bounds `[parts, 3]`, and what else `Standing` has of X-rays."""
         rows = self._distinct(self._known)
         found = []
         for part in self._parts:
             each = [self._values(rows, bound, part) for bound in _BOUNDS]
             middles = [float(np.median(v)) if len(v) else np.nan for v in each]
             found.append([*middles, max(middles[0], highest_mean(each[0]))])
-        return (
-            np.array(found, float).reshape(len(self._parts), 3),
-            self._latest(lambda row: [self._spread(row)]),
-            self._spread(self._began) if self._began else math.nan,
-            self._latest(self._inputs),
-        )
+        facts = {
+            "spread": self._latest(lambda row: [self._spread(row)]),
+            "began": self._spread(self._began) if self._began else math.nan,
+            "inputs": self._latest(self._inputs),
+            "ordered": between_batches(self._columns, rows),
+            "copies": bool(rows) and all(map(self._copies, rows)),
+        }
+        return np.array(found, float).reshape(len(self._parts), 3), facts
+
+    def _copies(self, row: Row) -> bool:
+        """Whether targets are the inputs, by all that is known of both."""
+        signals = ("batch_mean", "batch_std", "batch_min", "batch_max")
+        pairs = [
+            [self._columns.get(row, s, name) for name in ("inputs", "targets")]
+            for s in signals
+        ]
+        return all(a == b for a, b in pairs)
 
     def _values(
         self, rows: Sequence[Row], signal: str, part: str
     ) -> NDArray[np.float64]:
-        """A component's bound, X-ray by X-ray.
+        """A component's bound, X-ray by X-ray, see `fitted`.
 
-        The best constant is fitted to the batch, so its loss there is too low:
-        of a mean of squares by 1/n, of the entropy of d classes by about
-        (d - 1) / 2n (Miller 1955). Batches below 16 say nothing.
+        Batches below 16 say nothing.
         """
         get = self._columns.get
         values = []
@@ -176,15 +191,8 @@ class Progress:
             n, value = get(row, "examples"), get(row, signal, part)
             told = math.isfinite(constant_loss(self._columns, row, part))
             if n >= BATCH and told and math.isfinite(value):
-                values.append(value * self._fitted(row))
+                values.append(value * fitted(self._columns, row))
         return np.array(values)
-
-    def _fitted(self, row: Row) -> float:
-        """By what the loss of a batch's own best constant is too low."""
-        get = self._columns.get
-        n, d = get(row, "examples"), get(row, "batch_distinct", "targets")
-        few = max(1.0, (d - 1) / (2 * math.log(d))) if 1 < d < n else 1.0
-        return 1 + few / n if n > 0 else 1.0
 
     def _paired(self, step: int) -> tuple[list[float], float]:
         """See `Standing`: one share for each batch, and their odds."""
@@ -208,7 +216,7 @@ class Progress:
         """
         n, spread = self._columns.get(row, "examples"), self._spread(row)
         says = n * (spread**2 if spread > 0 else _LITTLE)
-        gain += (self._fitted(row) - 1) * (1 - gain)
+        gain += (fitted(self._columns, row) - 1) * (1 - gain)
         return n * gain / 2 * says / (says + 0.5)
 
     def _distinct(self, rows: Sequence[Row]) -> list[Row]:

@@ -23,6 +23,7 @@ SCALE_FIRST = (
 """Advice for it."""
 
 _FAR = 1e3
+_ORDERED = 10.0
 _LOST = 3.0
 _WINDOWS = 4
 _SMALL = 1e-30
@@ -53,12 +54,15 @@ class Standing:
         odds: log of how much likelier they are if what predictions say is true
             than if they know nothing, see `ignorant`; NaN if that is not known,
             and where one is half of the way: then there is much to be known.
-        later: medians of the second half of the run so far, equally spaced.
+        course: medians of the run so far, equally spaced.
         spacing: steps from one of them to the next.
         spread: how much predictions depend on the example, 1 = as targets do;
             NaN if not known.
         began: the same at the first X-ray.
         inputs: standard deviation of the inputs over the examples.
+        ordered: how much more targets differ between batches than by chance,
+            see `between_batches`; NaN if that is not known.
+        copies: whether targets are the inputs.
     """
 
     step: int
@@ -74,11 +78,18 @@ class Standing:
     paired: float
     least: float
     odds: float
-    later: NDArray[np.float64]
+    course: NDArray[np.float64]
     spacing: int
     spread: float
     began: float
     inputs: float
+    ordered: float
+    copies: bool
+
+    @property
+    def later(self) -> NDArray[np.float64]:
+        """The second half of `course`."""
+        return self.course[len(self.course) // 2 :]
 
     @property
     def gain(self) -> float:
@@ -120,6 +131,16 @@ class Standing:
             f" The loss began at {self.first:.3g}, where a constant answer has "
             f"{self.constant:.3g}: the scale of inputs, targets or initial "
             "weights is far off."
+        )
+
+    def in_order(self) -> str:
+        """Says so, where batches were not shuffled: F is 10 or more."""
+        if not self.ordered > _ORDERED:
+            return ""
+        return (
+            " Batches are not shuffled: the targets' mean varies from one to "
+            f"the next {min(self.ordered, 1e6):.3g} times as much as by chance "
+            "(variances), so that each undoes what the one before has taught."
         )
 
     def ignorant(self) -> bool:

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["falls", "highest_mean", "most_fall", "slope"]
+__all__ = ["falls", "gathers_pace", "highest_mean", "most_fall", "slope"]
 
 _Z = 1.96  # 97.5 % of a normal distribution lie below
 _SURE = 2.576  # 99.5 % do
@@ -77,6 +77,27 @@ def most_fall(values: NDArray[np.float64]) -> float:
         return math.inf
     error = math.sqrt(squares / (worth - 2) / scatter)
     return fall + _quantile(worth - 2, _Z) * error
+
+
+def gathers_pace(values: NDArray[np.float64]) -> bool:
+    """Whether a series falls faster and faster, from its first to its last.
+
+    The falls between the means of its four quarters grow by a fifth each, and
+    the last is above the first by more than three standard errors. Their noise
+    is that of second differences, whose trend is nothing.
+
+    Args:
+        values: float `[n]`, in order.
+    """
+    n = len(values)
+    if n < 8 or not np.isfinite(values).all():
+        return False
+    means = np.array([part.mean() for part in np.array_split(values, 4)])
+    first, middle, last = means[:-1] - means[1:]
+    noise = float(np.std(np.diff(values, 2))) / math.sqrt(6)
+    error = 2 * noise / math.sqrt(n / 4)  # of four means
+    grows = 0 < 1.2 * first < middle and 1.2 * middle < last
+    return bool(grows and last - first > 3 * error)
 
 
 def highest_mean(values: NDArray[np.float64]) -> float:

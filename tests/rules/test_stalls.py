@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwatch.records import Anatomy
+from gradwatch.rules.floors import LossFloor
 from gradwatch.rules.stalls import (
     ConstantOutput,
-    LossFloor,
     SlowLoss,
     StalledLoss,
 )
@@ -276,3 +276,17 @@ def test_a_stall_is_told_as_it_is() -> None:
     assert "it has risen from -0.1344, where it" in _said({Slot("loss"): alone})
     higher = _regression(0.0) | {part: 1.1 - 0.5 * np.exp(-STEPS / 20)}
     assert "a constant answer has, and has risen from 0." in _said(higher)
+
+
+def test_sorted_data_are_said() -> None:
+    """Batches of one class each: the advice is to shuffle."""
+    loss = np.where(STEPS < 2, 2.0, 4 + _noise())
+    classes = _at(dict(zip(XRAYS, (1.0, 3.0, 8.0, 7.0, 5.0, 0.0))), 0.0)
+    columns = _columns(loss, constant=1.2e-7, lowest=1.2e-7) | {
+        Slot("batch_mean", "targets"): classes,
+        Slot("batch_example_std", "targets"): 0.0,
+    }
+    (finding,) = judged(StalledLoss(), columns, XRAYS, PLAN)
+    assert finding.causes == ("data",)
+    assert "not shuffled" in finding.message
+    assert finding.advice.startswith("Shuffle")
