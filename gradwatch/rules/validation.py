@@ -33,9 +33,9 @@ class Overfitting:
     learned by heart: who knows nothing would do better on what is held out.
     Threshold: a crossentropy creeps up after convergence, because answers
     become surer, while accuracy stays; a quarter is more than that was in any
-    healthy run that we know (13 %). With dropout or other noise in training only, the
-    training loss is above the validation loss, and nothing is said. Told once
-    in a fit.
+    healthy run that we know (13 %). With dropout or other noise in training
+    only, the training loss is above the validation loss, and nothing is said.
+    Told once in a fit.
     """
 
     name = "overfitting"
