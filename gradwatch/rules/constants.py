@@ -27,6 +27,7 @@ _ODD = 2.5
 _QUIET = 1.0
 _FALLEN = 0.01
 _SHARE = 0.3
+_KNOWN = 0.1
 _EXAMPLES = 1_000
 _MANY = 100_000
 
@@ -43,7 +44,8 @@ class ConstantTarget:
     below 1 / b for a batch of b: where `p` is predicted for what is rare, l is
     about p and one rare example adds `-ln(p) / b`, which is above `l ln(b)`,
     2.8 times l for 16; one that is known by half already could hide, but then
-    later still better. By distances, once the loss is below both 1 % and
+    later still better. A loss below 0.1 / b is no jump: all is known by 90 %.
+    By distances, once the loss is below both 1 % and
     0.3 / b of the first: another example, as far off as all were at first, adds
     1 / b.
     Why both: a share q of other examples escapes k X-rays with a chance of
@@ -127,7 +129,8 @@ class ConstantTarget:
         if self._since < 0:
             self._since = step
         self._quiet += examples
-        self._ruled_out |= loss > _ODD * usual
+        seen = loss * examples > _KNOWN or self._kind not in _CROSS
+        self._ruled_out |= loss > _ODD * usual and seen
 
     def _xray(self, row: Row) -> None:
         pairs = compared(self._anatomy, self._columns, row)

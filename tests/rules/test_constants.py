@@ -92,6 +92,13 @@ def test_rare_other_targets(share: float, least: float) -> None:
         assert _judge(losses, np.zeros((BATCH, 1))) == []
 
 
+def test_a_loss_that_is_nearly_nothing() -> None:
+    """Where all is known, what scatters by decades is rounding."""
+    nothing = 10.0 ** np.random.default_rng(0).uniform(-25, -20, STEPS)
+    losses = np.where(np.arange(STEPS) < 12, _falling(), nothing)
+    assert len(_judge(losses, np.zeros((BATCH, 1)))) == 1
+
+
 def test_a_loss_that_falls_slowly() -> None:
     """Below an example's share one unlike the others would show."""
     assert len(_judge(_falling(0, 0, 0.4 / BATCH), np.zeros((BATCH, 1)))) == 1
