@@ -113,22 +113,10 @@ def with_split_kernels(recording: Recording) -> Recording:
     Each is for one half of the inputs. Norms are those of a half of the
     entries; all else is as it was.
     """
-
-    def pieces(variable: Variable) -> list[Variable]:
-        inputs, *others = variable.shape or (0,)
-        if not others or inputs < 2 or not variable.path.endswith("kernel"):
-            return [variable]
-        shape = (inputs // 2, *others)
-        second = variable.path.replace("kernel", "second_kernel")
-        return [
-            replace(variable, path=path, shape=shape)
-            for path in (variable.path, second)
-        ]
-
     split: set[str] = set()
 
     def anatomy(known: Anatomy) -> Anatomy:
-        found = [pieces(variable) for variable in known.variables]
+        found = [_pieces(variable) for variable in known.variables]
         split.update(each[0].path for each in found if len(each) > 1)
         flat = tuple(piece for each in found for piece in each)
         return replace(known, variables=flat)
@@ -159,6 +147,19 @@ def with_split_kernels(recording: Recording) -> Recording:
         )
 
     return _changed(recording, anatomy, more, change)
+
+
+def _pieces(variable: Variable) -> list[Variable]:
+    """A kernel in two, anything else as it is."""
+    inputs, *others = variable.shape or (0,)
+    if not others or inputs < 2 or not variable.path.endswith("kernel"):
+        return [variable]
+    shape = (inputs // 2, *others)
+    second = variable.path.replace("kernel", "second_kernel")
+    return [
+        replace(variable, path=path, shape=shape)
+        for path in (variable.path, second)
+    ]
 
 
 def _changed(

@@ -205,7 +205,7 @@ def test_an_unknown_floor_may_be_high() -> None:
     assert "stalled_loss" not in _told(columns)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(cuts=st.lists(st.integers(1, 399), max_size=9))
 def test_stalls_do_not_depend_on_cuts(cuts: Any) -> None:
     """Nor do floors."""
