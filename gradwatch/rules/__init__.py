@@ -12,14 +12,15 @@ from gradwatch.rules.depth import VanishingGradient
 from gradwatch.rules.divergence import (
     DivergingLoss,
     ExplodingGradient,
-    NegativeLoss,
 )
+from gradwatch.rules.floors import LossFloor
 from gradwatch.rules.frozen import FrozenVariable
 from gradwatch.rules.gradients import MissingGradient
 from gradwatch.rules.headroom import Headroom
 from gradwatch.rules.initial import BadInitialisation
 from gradwatch.rules.liveness import LostReadings, NoReadings
 from gradwatch.rules.movement import Moves, UpdateTooLarge
+from gradwatch.rules.negative import NegativeLoss
 from gradwatch.rules.nonfinite import (
     NonfiniteBatch,
     NonfiniteGradient,
@@ -36,7 +37,6 @@ from gradwatch.rules.skips import TooManySkips
 from gradwatch.rules.spikes import GradientSpike, LossSpike
 from gradwatch.rules.stalls import (
     ConstantOutput,
-    LossFloor,
     SlowLoss,
     StalledLoss,
 )
@@ -97,7 +97,7 @@ def _on_losses(progress: Progress) -> list[Rule]:
         OscillatingLoss(progress),
         LossSpike(),
         LossFloor(progress),
-        NegativeLoss(),
+        NegativeLoss(progress),
         DominantComponent(),
         ConflictingComponents(),
         Overfitting(),

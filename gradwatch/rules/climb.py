@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,14 @@ class Climb(NamedTuple):
     step: int
     before: float
     now: float
+
+    def evidence(self, signal: str) -> dict[str, Any]:
+        """Returns the numbers that show the climb of a signal."""
+        return {
+            f"{signal}_before": self.before,
+            f"{signal}_now": self.now,
+            "since_step": self.first_step,
+        }
 
 
 class Climbing:

@@ -21,11 +21,13 @@ from gradwatch.rules.rows import Columns, Row
 __all__ = ["ConstantTarget"]
 
 _CROSS = ("binary", "rows", "classes")
-_XRAYS = {"binary": 4, "rows": 4, "classes": 4, "distance": 5, "poisson": 5}
+_XRAYS = {"binary": 3, "rows": 3, "classes": 3, "distance": 4, "poisson": 4}
 _NEIGHBOURS = 9
 _ODD = 2.5
-_QUIET = 0.5
+_QUIET = 1.0
 _FALLEN = 0.01
+_SHARE = 0.3
+_KNOWN = 0.1
 _EXAMPLES = 1_000
 _MANY = 100_000
 
@@ -33,23 +35,26 @@ _MANY = 100_000
 class ConstantTarget:
     """All targets are the same.
 
-    Definition: in all X-rays, at least four (five unless the loss is a
+    Definition: in all X-rays, at least three (four unless the loss is a
     crossentropy), the targets of a known loss do not differ between examples
     (`batch_example_std` is 0), and everyday losses show no other example
     either: since the loss is so low that one would show, no step had 2.5 times
     the median loss of the nine steps up to it, for a whole epoch and 1,000
     examples (or for 100,000). An example would show once the median loss l is
-    below 1 / (2 b) for a batch of b: where `p` is predicted for what is rare,
-    l is about p and one rare example adds `-ln(p) / b`, which is above
-    `2 l ln(2 b)`, seven times l for 16; one that is known by half already could
-    hide, but then later still better. By distances, once 99 % of the loss is
-    gone.
+    below 1 / b for a batch of b: where `p` is predicted for what is rare, l is
+    about p and one rare example adds `-ln(p) / b`, which is above `l ln(b)`,
+    2.8 times l for 16; one that is known by half already could hide, but then
+    later still better. A loss below 0.1 / b is no jump: all is known by 90 %.
+    By distances, once the loss is below both 1 % and
+    0.3 / b of the first: another example, as far off as all were at first, adds
+    1 / b.
     Why both: a share q of other examples escapes k X-rays with a chance of
-    `(1 - q)^(k b)`, which is 0.28 for one in a hundred, 32 in a batch and four
-    X-rays; but it cannot be learned before the rest is, while l is still above
-    q, so that it makes the loss jump. A whole epoch holds all examples: where
-    it does not, less than one of 1,000 may be missed (0.37 for exactly that
-    many). Silent for models with frozen kernels or an output that is not
+    `(1 - q)^(k b)`, which is 0.4 for one in a hundred, 32 in a batch and three
+    X-rays; but as long as l is above q it is not learned, and makes the loss
+    jump. Only one of 1 / b and more may be known before that shows, and then it
+    escapes with a chance of `exp(-k)`, 0.05. A whole epoch holds all examples:
+    where it does not, less than one of 1,000 may be missed (0.37 for exactly
+    that many). Silent for models with frozen kernels or an output that is not
     Dense: there, a constant target can be a way of writing a loss.
     """
 
@@ -117,13 +122,15 @@ class ConstantTarget:
         if self._kind in _CROSS:
             shows = usual * examples <= _QUIET
         else:
-            shows = usual <= _FALLEN * self._first_loss
+            share = min(_FALLEN, _SHARE / examples)
+            shows = usual <= share * self._first_loss
         if not shows:
             return
         if self._since < 0:
             self._since = step
         self._quiet += examples
-        self._ruled_out |= loss > _ODD * usual
+        seen = loss * examples > _KNOWN or self._kind not in _CROSS
+        self._ruled_out |= loss > _ODD * usual and seen
 
     def _xray(self, row: Row) -> None:
         pairs = compared(self._anatomy, self._columns, row)

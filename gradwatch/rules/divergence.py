@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -15,15 +14,14 @@ from gradwatch.records import (
     Schema,
     Severity,
 )
-from gradwatch.rules.climb import Climb, Climbing, falls_faster
+from gradwatch.rules.climb import Climb, Climbing
 from gradwatch.rules.progress import Progress
 from gradwatch.rules.standing import Standing
 
-__all__ = ["DivergingLoss", "ExplodingGradient", "NegativeLoss"]
+__all__ = ["DivergingLoss", "ExplodingGradient"]
 
 _SCALES = ((4, 3, 100.0), (16, 4, 10.0), (64, 16, 3.0))
 _FASTER = ((4, 3, 1e4), (16, 4, 1e3), (64, 16, 100.0))
-_KEPT = 64
 _OVERFLOW = 1e15  # its square is near float32's largest number, 3e38
 
 
@@ -86,7 +84,7 @@ class DivergingLoss:
 
     def _finding(self, climb: Climb, record: Block) -> Finding:
         row = int(np.searchsorted(record.steps, climb.step))
-        evidence = _evidence("loss", climb)
+        evidence = climb.evidence("loss")
         if self._rate is not None:
             evidence["learning_rate"] = float(record.values[row, self._rate])
         return Finding(
@@ -190,7 +188,7 @@ class ExplodingGradient:
             subject="",
             first_step=climb.first_step,
             last_step=climb.step,
-            evidence=_evidence("gradient_norm", climb),
+            evidence=climb.evidence("gradient_norm"),
             causes=("learning_rate_high", "initialisation", "unscaled_input"),
             message=(
                 f"The gradient explodes: its norm is {climb.now:.3g} at step "
@@ -200,90 +198,3 @@ class ExplodingGradient:
             ),
             advice=self.advice,
         )
-
-
-class NegativeLoss:
-    """The loss falls below zero, ever faster: it has no bound below.
-
-    Definition: the loss is negative; the smallest of the last 4 or 16
-    magnitudes is more than 10 or 2 times the largest of all steps up to 16 or
-    64 steps before, which are as many at least (a cosine begins at 0, and one
-    step there is no measure of it); and the loss falls faster and faster: of
-    the last falls, each over 18 steps (between means of 8), each is a fifth
-    larger than the one before, and the last one by more than three standard
-    errors of the noise; or the same of the last two, over 6 steps (between
-    means of 4), where each is twice the one before. Threshold: a likelihood of
-    continuous numbers may well be above 1 and its negative logarithm below 0;
-    but near a bound, progress slows down. What falls ever faster is no error,
-    but a score that is minimised instead of maximised, or an error with a
-    minus. Told once.
-    """
-
-    name = "negative_loss"
-    severity: Severity = "warning"
-    needs = ("loss",)
-    meaning = "The loss is negative and falls ever faster."
-    advice = (
-        "Look for a sign: a score or a log-likelihood has to be negated to "
-        "become a loss, targets must be in the range that the loss expects, "
-        "and the score of a critic needs a gradient penalty or clipping."
-    )
-
-    def __init__(self) -> None:
-        self._slow = Climbing(((64, 16, 2.0),))
-        self._fast = Climbing(((16, 4, 10.0),))
-        self._recent = np.zeros(0)
-        self._seen = 0
-        self._told = False
-
-    def begin(self, anatomy: Anatomy, schema: Schema) -> None:
-        """See `Rule`."""
-        self._loss = schema.column("loss")
-
-    def check(self, record: Record) -> Iterator[Finding]:
-        """See `Rule`."""
-        if not isinstance(record, Block) or self._loss is None or self._told:
-            return
-        losses = record.values[:, self._loss].astype(float)
-        recent = np.concatenate([self._recent, losses])
-        self._recent = recent[-_KEPT:]
-        before = self._seen + np.arange(len(losses))
-        self._seen += len(losses)
-        slow = fast = np.zeros(len(losses), np.bool_)
-        if (losses < 0).any():
-            known = np.concatenate([np.full(_KEPT, np.nan), recent])
-            slow = falls_faster(known, len(losses), 8, 18, 3, 1.2)
-            fast = falls_faster(known, len(losses), 4, 6, 2, 2.0)
-            slow, fast = slow & (before >= 79), fast & (before >= 19)
-        climbs = (
-            self._slow.look(record.steps, np.abs(losses), slow),
-            self._fast.look(record.steps, np.abs(losses), fast),
-        )
-        seen = [climb for climb in climbs if climb is not None]
-        if seen:
-            self._told = True
-            yield self._finding(min(seen, key=lambda climb: climb.step))
-
-    def _finding(self, climb: Climb) -> Finding:
-        return Finding(
-            rule=self.name,
-            severity=self.severity,
-            subject="",
-            first_step=climb.first_step,
-            last_step=climb.step,
-            evidence=_evidence("loss", climb._replace(now=-climb.now)),
-            causes=("wrong_sign",),
-            message=(
-                f"The loss is {-climb.now:.3g} at step {climb.step} and falls "
-                "ever faster: nothing bounds it below."
-            ),
-            advice=self.advice,
-        )
-
-
-def _evidence(signal: str, climb: Climb) -> dict[str, Any]:
-    return {
-        f"{signal}_before": climb.before,
-        f"{signal}_now": climb.now,
-        "since_step": climb.first_step,
-    }

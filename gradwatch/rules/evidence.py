@@ -20,6 +20,7 @@ __all__ = [
     "bounded",
     "constant_loss",
     "drawn",
+    "fitted",
     "kernels",
     "owned",
     "owner",
@@ -109,6 +110,18 @@ def constant_loss(columns: Columns, row: Row, part: str) -> float:
     lowest = columns.get(row, "component_lowest_loss", part)
     alike = constant - lowest <= ALIKE * abs(constant)
     return math.nan if alike else constant
+
+
+def fitted(columns: Columns, row: Row) -> float:
+    """Returns by what the loss of a batch's own best constant is too low.
+
+    It is fitted to the batch: of a mean of squares by 1/n, of the entropy of d
+    classes by about (d - 1) / 2n (Miller 1955).
+    """
+    n = columns.get(row, "examples")
+    d = columns.get(row, "batch_distinct", "targets")
+    few = max(1.0, (d - 1) / (2 * math.log(d))) if 1 < d < n else 1.0
+    return 1 + few / n if n > 0 else 1.0
 
 
 def step_ratios(columns: Columns, paths: Sequence[str]) -> Read:

@@ -86,6 +86,8 @@ class Moves:
         # Backwards: of kernels that move alike, argmax finds the last by name.
         self._paths = sorted(starts, reverse=True)
         self._starts = np.array([starts[path] for path in self._paths])
+        ids = [path.endswith("embeddings") for path in self._paths]
+        self._dense = ~np.array(ids, np.bool_)
         self._reads = [self._columns.reader(s, self._paths) for s in X_RAYS]
 
     def looks(self, record: Record) -> Iterator[tuple[Standing, list[Move]]]:
@@ -108,7 +110,8 @@ class Moves:
         with np.errstate(all="ignore"):
             ratios = np.where(known, updates / weights, -np.inf)
             growth = weights / self._starts
-        far = known & ((ratios >= FAR) | (growth >= _GROWTH))
+        grown = self._dense & (growth >= _GROWTH)
+        far = known & ((ratios >= FAR) | grown)
         largest = int(ratios.argmax())
         return Move(
             row.step,

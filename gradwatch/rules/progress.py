@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Record, Schema
-from gradwatch.rules.evidence import ALIKE, BATCH, bounded, constant_loss
+from gradwatch.rules.evidence import (
+    ALIKE,
+    BATCH,
+    bounded,
+    constant_loss,
+    fitted,
+)
+from gradwatch.rules.order import between_batches
 from gradwatch.rules.rows import Columns, Row, xrays
 from gradwatch.rules.standing import Standing
+from gradwatch.rules.trends import highest_mean
 from gradwatch.rules.windows import Windows
 
 __all__ = ["Progress"]
@@ -22,6 +31,7 @@ _LAST = 2  # X-rays that say what is so now
 _UNKNOWN_PLAN = 5000
 _LONGEST = 10_000
 _MUCH = 0.5
+_LITTLE = 0.05  # of the way; taken for s^2 where that is not known
 _SMALL = 1e-30
 _BOUNDS = ("component_constant_loss", "component_lowest_loss")
 
@@ -110,14 +120,16 @@ class Progress:
             self._spacing *= 2
 
     def _standing(self, step: int) -> Standing:
-        bounds, spread, began, inputs = self._seen_by_xrays
-        known = np.isfinite(bounds).all(1)
+        bounds, facts = self._seen_by_xrays
+        known = np.isfinite(bounds[:, :2]).all(1)
         chosen = 1 + np.flatnonzero(known) if known.any() else [0]
         losses = np.array(self._medians, float)[:, chosen].sum(1)
         latest = losses[-max(2, len(losses) // 4) :]
         assert self._first is not None
         start = float(self._first[chosen].sum())
-        constant, lowest = bounds[known].sum(0) if known.any() else [np.nan] * 2
+        constant, lowest, highest = (
+            bounds[known].sum(0) if known.any() else [np.nan] * 3
+        )
         gains, odds = self._paired(step)
         paired = gains or [math.nan]
         then = [float(median[chosen].sum()) for median in self._then]
@@ -130,48 +142,57 @@ class Progress:
             newest=float(losses[-1]),
             then=min(then, default=math.nan),
             constant=float(constant),
+            highest=float(highest),
             lowest=float(lowest),
             paired=float(np.median(paired)),
             least=min(paired),
             odds=odds,
-            later=losses[len(losses) // 2 :],
+            course=losses,
             spacing=self._spacing,
-            spread=spread,
-            began=began,
-            inputs=inputs,
+            **facts,
         )
 
-    def _xrayed(self) -> tuple[NDArray[np.float64], float, float, float]:
-        """Bounds `[parts, 2]`, spread, began and inputs: see `Standing`."""
+    def _xrayed(self) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Bounds `[parts, 3]`, and what else `Standing` has of X-rays."""
         rows = self._distinct(self._known)
-        bounds = [
-            [self._middle(rows, bound, part) for bound in _BOUNDS]
-            for part in self._parts
+        found = []
+        for part in self._parts:
+            each = [self._values(rows, bound, part) for bound in _BOUNDS]
+            middles = [float(np.median(v)) if len(v) else np.nan for v in each]
+            found.append([*middles, max(middles[0], highest_mean(each[0]))])
+        facts = {
+            "spread": self._latest(lambda row: [self._spread(row)]),
+            "began": self._spread(self._began) if self._began else math.nan,
+            "inputs": self._latest(self._inputs),
+            "ordered": between_batches(self._columns, rows),
+            "copies": bool(rows) and all(map(self._copies, rows)),
+        }
+        return np.array(found, float).reshape(len(self._parts), 3), facts
+
+    def _copies(self, row: Row) -> bool:
+        """Whether targets are the inputs, by all that is known of both."""
+        signals = ("batch_mean", "batch_std", "batch_min", "batch_max")
+        pairs = [
+            [self._columns.get(row, s, name) for name in ("inputs", "targets")]
+            for s in signals
         ]
-        return (
-            np.array(bounds, float).reshape(len(self._parts), 2),
-            self._latest(lambda row: [self._spread(row)]),
-            self._spread(self._began) if self._began else math.nan,
-            self._latest(self._inputs),
-        )
+        return all(a == b for a, b in pairs)
 
-    def _middle(self, rows: Sequence[Row], signal: str, part: str) -> float:
-        """Median of a component's bound over X-rays.
+    def _values(
+        self, rows: Sequence[Row], signal: str, part: str
+    ) -> NDArray[np.float64]:
+        """A component's bound, X-ray by X-ray, see `fitted`.
 
-        The best constant is fitted to the batch, so its loss there is too low:
-        of a mean of squares by 1/n, of the entropy of d classes by about
-        (d - 1) / 2n (Miller 1955). Batches below 16 say nothing.
+        Batches below 16 say nothing.
         """
         get = self._columns.get
         values = []
         for row in rows:
-            n, d = get(row, "examples"), get(row, "batch_distinct", "targets")
-            few = max(1.0, (d - 1) / (2 * math.log(d))) if 1 < d < n else 1.0
-            value = get(row, signal, part)
+            n, value = get(row, "examples"), get(row, signal, part)
             told = math.isfinite(constant_loss(self._columns, row, part))
             if n >= BATCH and told and math.isfinite(value):
-                values.append(value * (1 + few / n))
-        return float(np.median(values)) if values else math.nan
+                values.append(value * fitted(self._columns, row))
+        return np.array(values)
 
     def _paired(self, step: int) -> tuple[list[float], float]:
         """See `Standing`: one share for each batch, and their odds."""
@@ -183,9 +204,20 @@ class Progress:
             if constant - lowest > ALIKE * abs(constant):
                 gain = (constant - loss) / (constant - lowest)
                 gains.append(gain)
-                odds += self._columns.get(row, "examples") * gain / 2
+                odds += self._odds(row, gain)
         little = gains and max(gains) < _MUCH
         return gains, odds if little else math.nan
+
+    def _odds(self, row: Row, gain: float) -> float:
+        """Log of the odds that `Standing.ignorant` asks for, of one X-ray.
+
+        The constant is fitted to the batch, which takes 1/n of its loss, and
+        for one parameter adds a variance of 1/2 to that of n g / 2, n s^2.
+        """
+        n, spread = self._columns.get(row, "examples"), self._spread(row)
+        says = n * (spread**2 if spread > 0 else _LITTLE)
+        gain += (fitted(self._columns, row) - 1) * (1 - gain)
+        return n * gain / 2 * says / (says + 0.5)
 
     def _distinct(self, rows: Sequence[Row]) -> list[Row]:
         """The last row of each batch, in order.

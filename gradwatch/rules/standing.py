@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MISSCALED", "SCALE_FIRST", "Standing", "falls"]
+from gradwatch.rules.trends import falls, most_fall, slope
+
+__all__ = ["MISSCALED", "SCALE_FIRST", "Standing"]
 
 MISSCALED = ("unscaled_input", "unscaled_target", "initialisation")
 """Causes of a run that began `far_off`."""
@@ -21,6 +23,7 @@ SCALE_FIRST = (
 """Advice for it."""
 
 _FAR = 1e3
+_ORDERED = 10.0
 _LOST = 3.0
 _WINDOWS = 4
 _SMALL = 1e-30
@@ -41,20 +44,25 @@ class Standing:
         then: median of the windows of the X-rays that `spread` is of, the lower
             one; NaN if there was none.
         constant: loss of the best constant answer; NaN if not known.
+        highest: its upper bound, at 99.5 %, by how X-rays differ; NaN if it is
+            not known, Inf if they are too few.
         lowest: the lowest loss that the targets allow; NaN if not known.
         paired: share of the way that X-rays of the second half show, each
             against the constant of its own batch, their median; NaN if that is
             not known.
         least: the smallest of them.
         odds: log of how much likelier they are if what predictions say is true
-            than if they know nothing, see `knows`; NaN if that is not known,
+            than if they know nothing, see `ignorant`; NaN if that is not known,
             and where one is half of the way: then there is much to be known.
-        later: medians of the second half of the run so far, equally spaced.
+        course: medians of the run so far, equally spaced.
         spacing: steps from one of them to the next.
         spread: how much predictions depend on the example, 1 = as targets do;
             NaN if not known.
         began: the same at the first X-ray.
         inputs: standard deviation of the inputs over the examples.
+        ordered: how much more targets differ between batches than by chance,
+            see `between_batches`; NaN if that is not known.
+        copies: whether targets are the inputs.
     """
 
     step: int
@@ -65,15 +73,23 @@ class Standing:
     newest: float
     then: float
     constant: float
+    highest: float
     lowest: float
     paired: float
     least: float
     odds: float
-    later: NDArray[np.float64]
+    course: NDArray[np.float64]
     spacing: int
     spread: float
     began: float
     inputs: float
+    ordered: float
+    copies: bool
+
+    @property
+    def later(self) -> NDArray[np.float64]:
+        """The second half of `course`."""
+        return self.course[len(self.course) // 2 :]
 
     @property
     def gain(self) -> float:
@@ -117,20 +133,38 @@ class Standing:
             "weights is far off."
         )
 
-    def knows(self) -> bool:
-        """Whether little is gained because there is little to be known.
+    def in_order(self) -> str:
+        """Says so, where batches were not shuffled: F is 10 or more."""
+        if not self.ordered > _ORDERED:
+            return ""
+        return (
+            " Batches are not shuffled: the targets' mean varies from one to "
+            f"the next {min(self.ordered, 1e6):.3g} times as much as by chance "
+            "(variances), so that each undoes what the one before has taught."
+        )
+
+    def ignorant(self) -> bool:
+        """Whether predictions know less than they say, by odds of 100 to 1.
 
         Of squared errors, predictions that vary by s times what targets do and
         correlate with them by r gain the share 2 r s - s^2, and of an entropy
         as much in twice its unit, to second order: s^2 where what they say is
         all true (r = s), -s^2 where it is all chance (r = 0), give or take
         2 s / sqrt(n) by n examples. So a gain g is exp(n g / 2) times as likely
-        in the first case. That counts from twice as likely on; where s is known
-        (and large: rules see to that), also until the second case is twice as
-        likely: X-rays are few, and then it soon would be.
+        in the first case, whatever s is. If it is the case, that this is ever
+        below 1 / 100, however often one looks, has a chance of 1 / 100 at most
+        (Ville 1939); a little more, as only the newest X-rays count.
         """
-        sure = math.log(2)
-        return self.odds > (sure if math.isnan(self.spread) else -sure)
+        return self.odds < -math.log(100)
+
+    def has_fallen(self) -> bool:
+        """Whether the loss is below the first by more than noise.
+
+        That of a median of 16 steps is 1.25 / 4 of a step's, that of the first
+        two losses' mean 0.7 of it.
+        """
+        noise = float(np.median(np.abs(np.diff(self.later)))) / 0.954
+        return self.first - self.now > 1.64 * 2.4 * noise
 
     def lost(self) -> bool:
         """Whether `later` rises, far above any answer that knows nothing."""
@@ -144,24 +178,18 @@ class Standing:
         return falls(self.later)
 
     def slope(self) -> float:
-        """Median fall per step, over all pairs of `later` (Theil and Sen)."""
-        n = len(self.later)
-        if n < 2:
-            return 0.0
-        i, j = np.triu_indices(n, 1)
-        falls = (self.later[i] - self.later[j]) / (j - i)
-        return float(np.median(falls)) / self.spacing
+        """Fall per step in the second half, see `trends.slope`."""
+        return slope(self.later) / self.spacing
 
+    def reach(self) -> float:
+        """The `gain` that may still be there when the plan is over.
 
-def falls(values: NDArray[np.float64]) -> bool:
-    """Kendall's test, one-sided at 5 %; true if there is too little to say.
-
-    Args:
-        values: float `[n]`, in order.
-    """
-    n = len(values)
-    if n < 4 or not np.isfinite(values).all():
-        return True
-    signs = np.sign(values[None, :] - values[:, None])
-    score = float(signs[np.triu_indices(n)].sum())
-    return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) < -1.64
+        At the fastest pace that the noise of `later` leaves possible
+        (`most_fall`), for as many steps as are left, at least a third of those
+        so far; where it rises (Kendall's test, 5 %), it does not fall.
+        """
+        rest = max(self.plan - self.seen, self.seen / 3)
+        rises = falls(-self.later) and len(self.later) >= _WINDOWS
+        pace = 0.0 if rises else max(most_fall(self.later), 0.0)
+        fall = pace / self.spacing * rest
+        return self.gain_at(min(self.now, self.newest) - fall)

@@ -11,7 +11,8 @@ import numpy as np
 from gradwatch.records import Anatomy, Finding, Record, Schema, Severity
 from gradwatch.rules.progress import Progress
 from gradwatch.rules.replaced import Replaced, Steps
-from gradwatch.rules.standing import Standing, falls
+from gradwatch.rules.standing import Standing
+from gradwatch.rules.trends import falls
 from gradwatch.rules.windows import Window, Windows
 
 __all__ = ["OscillatingLoss"]
@@ -172,6 +173,7 @@ class OscillatingLoss:
         self, at: Standing, due: float, steps: Steps | None, why: str
     ) -> Finding:
         _, low, high, rate = np.median(np.array(self._later), 0).tolist()
+        order = ("data",) if at.in_order() else ()
         return Finding(
             rule=self.name,
             severity=self.severity,
@@ -187,10 +189,11 @@ class OscillatingLoss:
                 "update_to_weight_ratio": steps.ratio if steps else 0.0,
                 "learning_rate": rate,
             },
-            causes=("learning_rate_high",),
+            causes=(*order, "learning_rate_high"),
             message=(
                 f"The loss swings between {low:.4g} and {high:.4g} and does "
                 f"not fall. The learning rate of {rate:.3g} {why}"
+                f"{at.in_order()}"
             ),
             advice=self.advice,
         )

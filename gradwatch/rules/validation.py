@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradwatch.records import Anatomy, Epoch, Finding, Record, Schema, Severity
+from gradwatch.rules.evidence import BATCH, bounded, fitted
+from gradwatch.rules.rows import Columns, Row, xrays
 
 __all__ = ["Overfitting"]
 
@@ -20,12 +23,19 @@ class Overfitting:
     loss is above the lowest by more than four times the noise (median change
     from one epoch to the next) and a fifth of what it had fallen before; in the
     last three also by a quarter of it. And the training loss is below the
-    validation loss and has fallen by a tenth since b. Threshold: a
-    crossentropy creeps up after convergence, because answers become surer,
-    while accuracy stays; a quarter is more than that was in any healthy run
-    that we know (13 %). With dropout or other noise in training only, the
-    training loss is above the validation loss, and nothing is said. Told once
-    in a fit.
+    validation loss and has fallen by a tenth since b.
+    Or nothing that was learned has ever held: in all epochs but the first the
+    validation loss was above that of the best constant answer to the training
+    targets (median of three X-rays or more, of a single compiled loss that is
+    the whole loss), and never 5 % below that of the second epoch; in the last
+    five it is above its lowest by more than four times the noise, while the
+    training loss is 5 % below that constant. So labels that say nothing are
+    learned by heart: who knows nothing would do better on what is held out.
+    Threshold: a crossentropy creeps up after convergence, because answers
+    become surer, while accuracy stays; a quarter is more than that was in any
+    healthy run that we know (13 %). With dropout or other noise in training
+    only, the training loss is above the validation loss, and nothing is said.
+    Told once in a fit.
     """
 
     name = "overfitting"
@@ -37,9 +47,10 @@ class Overfitting:
         "`restore_best_weights=True`); more data, augmentation, weight decay "
         "or a smaller model help."
     )
-    _LASTS = 5
+    _LASTS, _KEPT = 5, 16
 
     def __init__(self) -> None:
+        self._constants: list[float] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -48,9 +59,14 @@ class Overfitting:
 
     def begin(self, anatomy: Anatomy, schema: Schema) -> None:
         """See `Rule`."""
+        self._columns = Columns(schema)
+        self._bounded = bounded(self._columns)
 
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
+        for row in xrays(record):
+            self._constants = [*self._constants, self._constant(row)]
+            del self._constants[: -self._KEPT]
         if not isinstance(record, Epoch):
             return
         if self._epochs and record.epoch <= self._epochs[-1][0]:
@@ -63,6 +79,17 @@ class Overfitting:
             self._epochs.append((record.epoch, record.step, *losses))
             if not self._told and len(self._epochs) > self._LASTS:
                 yield from self._judge()
+
+    def _constant(self, row: Row) -> float:
+        """Loss of the best constant answer; NaN if there is more to it."""
+        parts = self._bounded(row)
+        few = self._columns.get(row, "examples") < BATCH
+        if len(parts) != 1 or few:
+            return math.nan
+        constant, lowest, part = parts[0].tolist()
+        loss = self._columns.get(row, "loss")
+        whole = abs(loss - part) <= 0.01 * abs(part) and constant > 2 * lowest
+        return constant * fitted(self._columns, row) if whole else math.nan
 
     def _judge(self) -> Iterator[Finding]:
         table = np.array(self._epochs)
@@ -80,9 +107,19 @@ class Overfitting:
         turned &= rise[-3:].min() > 0.25 * abs(lowest)
         learns = training[-1] < validation[-1]
         learns &= training[best] - training[-1] >= 0.1 * abs(training[best])
-        if turned and learns:
+        empty = rise[-self._LASTS :].min() > 4 * noise and self._empty(table)
+        if (turned and learns) or empty:
             self._told = True
             yield self._finding(best)
+
+    def _empty(self, table: NDArray[np.float64]) -> bool:
+        """Whether nothing that was learned has ever held."""
+        _, _, training, validation = table.T
+        known = [c for c in self._constants if math.isfinite(c)]
+        constant = float(np.median(known)) if len(known) > 2 else math.nan
+        later = validation[1:]
+        holds = later.min() <= constant or later.min() < 0.95 * later[0]
+        return not holds and training[-1] < 0.95 * constant
 
     def _finding(self, best: int) -> Finding:
         rows = self._epochs

@@ -12,6 +12,7 @@ from keras.optimizers import Adam
 from gradwatch.testing.data import (
     Data,
     circles,
+    digit_ids,
     first_symbol,
     houses,
     scaled,
@@ -21,6 +22,7 @@ from gradwatch.testing.programs import (
     dense_net,
     explained,
     fits,
+    sgd,
 )
 from gradwatch.testing.scenario import Program, Scenario
 
@@ -62,6 +64,19 @@ def _shuffled(apart: bool) -> Program:
     return fits(model, data, judge, loss="mse", optimizer=adam, epochs=15)
 
 
+def _by_class(shuffled: bool) -> Program:
+    """Digits sorted by class: each batch undoes what the last one taught."""
+    x, y = digit_ids()
+    order = np.argsort(y, kind="stable")
+    model, data = (
+        dense_net(64, [64], 10, last="softmax"),
+        Data(x[order], y[order]),
+    )
+    options: Any = {"optimizer": sgd(0.1, 0.9), "shuffle": shuffled}
+    loss = "sparse_categorical_crossentropy"
+    return fits(model, data, accuracy(data), loss=loss, epochs=8, **options)
+
+
 FAULTY = (
     Scenario(
         "short_memory",
@@ -86,5 +101,13 @@ FAULTY = (
         rule="stalled_loss",
         also=("constant_output",),
         fixed=lambda: _shuffled(False),
+    ),
+    Scenario(
+        "sorted_by_class",
+        "Batches of one class each, in the same order in each epoch.",
+        lambda: _by_class(False),
+        rule="stalled_loss",
+        also=("oscillating_loss", "update_too_large"),
+        fixed=lambda: _by_class(True),
     ),
 )

@@ -10,6 +10,7 @@ from gradwatch.testing import (
     healthy_digits,
     healthy_nets,
     healthy_numbers,
+    healthy_objectives,
     healthy_others,
     healthy_scripts,
     healthy_tables,
@@ -50,6 +51,7 @@ HEALTHY: tuple[Scenario, ...] = (
     *healthy_scripts.HEALTHY,
     *healthy_tables.HEALTHY,
     *healthy_numbers.HEALTHY,
+    *healthy_objectives.HEALTHY,
     *healthy_others.HEALTHY,
     *swinging.HEALTHY,
 )

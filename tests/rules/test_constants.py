@@ -66,11 +66,11 @@ def _falling(odd: Any = 0.0, seed: int = 0, least: float = 0.0) -> Any:
 @settings(max_examples=10)
 @given(st.sets(st.integers(0, STEPS)), st.integers(0, 99))
 def test_all_targets_are_the_same(cuts: set[int], seed: int) -> None:
-    """Told at the end of an epoch after four X-rays, however it is cut."""
+    """Told at the end of an epoch after three X-rays, however it is cut."""
     (finding,) = _judge(_falling(0, seed), np.zeros((BATCH, 1)), cuts=[*cuts])
     assert finding.subject == "targets"
     assert finding.last_step % EPOCH == EPOCH - 1
-    assert 100 < finding.last_step < 240
+    assert 50 < finding.last_step < 240
     assert finding.causes == ("data",)
 
 
@@ -82,8 +82,8 @@ def test_all_rows_are_the_same() -> None:
     assert _judge(_falling(), np.eye(3)[np.arange(BATCH) % 3], facts) == []
 
 
-@pytest.mark.parametrize("least", [0.0, 0.4 / BATCH])
-@pytest.mark.parametrize("share", [0.01, 0.003])
+@pytest.mark.parametrize("least", [0.0, 0.4 / BATCH, 0.8 / BATCH])
+@pytest.mark.parametrize("share", [0.02, 0.01, 0.003])
 def test_rare_other_targets(share: float, least: float) -> None:
     """X-rays may miss them all; the losses of their batches do not."""
     for seed in range(8):
@@ -92,10 +92,17 @@ def test_rare_other_targets(share: float, least: float) -> None:
         assert _judge(losses, np.zeros((BATCH, 1))) == []
 
 
+def test_a_loss_that_is_nearly_nothing() -> None:
+    """Where all is known, what scatters by decades is rounding."""
+    nothing = 10.0 ** np.random.default_rng(0).uniform(-25, -20, STEPS)
+    losses = np.where(np.arange(STEPS) < 12, _falling(), nothing)
+    assert len(_judge(losses, np.zeros((BATCH, 1)))) == 1
+
+
 def test_a_loss_that_falls_slowly() -> None:
-    """Below half of an example's share one unlike the others would show."""
+    """Below an example's share one unlike the others would show."""
     assert len(_judge(_falling(0, 0, 0.4 / BATCH), np.zeros((BATCH, 1)))) == 1
-    assert _judge(_falling(0, 0, 0.7 / BATCH), np.zeros((BATCH, 1))) == []
+    assert _judge(_falling(0, 0, 1.4 / BATCH), np.zeros((BATCH, 1))) == []
 
 
 @pytest.mark.parametrize(

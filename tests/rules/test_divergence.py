@@ -10,11 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwatch.rules.climb import Climbing
-from gradwatch.rules.divergence import (
-    DivergingLoss,
-    ExplodingGradient,
-    NegativeLoss,
-)
+from gradwatch.rules.divergence import DivergingLoss, ExplodingGradient
 from gradwatch.signals import Slot
 from tests.rules.synthetic import judged
 
@@ -117,32 +113,3 @@ def test_gradients_that_grow_while_the_loss_falls() -> None:
     norm = 1.3 ** np.arange(60)
     loss = np.exp(-np.arange(60) / 20)
     assert judged(ExplodingGradient(), {LOSS: loss, NORM: norm}) == []
-
-
-@pytest.mark.parametrize("pace", ["exponential", "quadratic"])
-def test_a_loss_that_falls_ever_faster(pace: str) -> None:
-    """A minus in front of an error, a likelihood that is minimised."""
-    steps = np.arange(200)
-    falls = {"exponential": 1.3**steps, "quadratic": 1 + (steps / 40) ** 2}
-    (finding,) = judged(NegativeLoss(), {LOSS: -falls[pace]})
-    assert finding.evidence["loss_now"] < 0
-    assert finding.causes == ("wrong_sign",)
-
-
-def test_a_cosine_that_begins_at_nothing() -> None:
-    """Measured: its first value, 0.0004, is no measure of what ends at -1."""
-    loss = [0.0004, -0.01, 0.002, -0.018, 0.018, 0.011, -0.043, -0.013, -0.016]
-    loss += [-0.021, -0.038, -0.036, -0.049, -0.065, -0.067, -0.082, -0.094]
-    loss += [-0.104, -0.121, -0.117, -0.153, -0.115, -0.15, -0.146, -0.124]
-    assert judged(NegativeLoss(), {LOSS: np.array(loss)}) == []
-
-
-def test_likelihoods_below_zero_are_healthy() -> None:
-    """They fall ever more slowly, or at an even pace, from any height."""
-    steps = np.arange(400)
-    noise = 0.05 * np.random.default_rng(1).normal(size=400)
-    slower = 1 - 5 * (1 - np.exp(-steps / 60))
-    even = 0.1 - 0.02 * steps
-    flow = 900 - 3000 * (1 - np.exp(-steps / 80))
-    for loss in (slower, even, flow):
-        assert judged(NegativeLoss(), {LOSS: loss + noise}) == []

@@ -62,6 +62,20 @@ def test_updates_as_large_as_the_weights() -> None:
     assert grown.evidence["weight_growth"] == pytest.approx(25)
 
 
+def test_embeddings_begin_near_nothing() -> None:
+    """They grow by decades when they learn; a kernel does not."""
+    columns = columns_of(1 + STEPS / 100, 0.05, weight=50.0)
+    assert len(told(UpdateTooLarge, columns)) == 1
+    ids = "a/embeddings"
+    table = Variable(ids, (16, 4), "float32", True, 0.25)
+    plan = Anatomy(planned_steps=400, variables=(table, PLAN.variables[1]))
+    named = {
+        slot._replace(subject=slot.subject.replace("a/kernel", ids)): values
+        for slot, values in columns.items()
+    }
+    assert judged(UpdateTooLarge(), named, XRAYS, plan) == []
+
+
 def test_steps_that_have_replaced_the_weights() -> None:
     """A tenth of the norm at each step: if the loss has stayed bad."""
     flat, falls = np.full(len(STEPS), 1.1), 1.1 * np.exp(-STEPS / 200)

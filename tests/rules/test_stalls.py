@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwatch.records import Anatomy
+from gradwatch.rules.floors import LossFloor
 from gradwatch.rules.stalls import (
     ConstantOutput,
-    LossFloor,
     SlowLoss,
     StalledLoss,
 )
@@ -91,14 +91,15 @@ def test_old_x_rays_say_nothing_of_what_was_learned_since() -> None:
 
 
 def test_a_constant_from_few_examples() -> None:
-    """It is corrected upwards, too far perhaps; X-rays on their own are not."""
-    few = {Slot("examples"): 20.0}
+    """Of twenty, nine classes are seen, and 2.07 is lost where 2.3 is known."""
+    few = {Slot("examples"): 20.0, Slot("batch_distinct", "targets"): 9.0}
     part = Slot("loss_component", "sparse_categorical_crossentropy")
-    columns = _columns(2.4 + _noise()) | few | {part: 2.4 + 0.0 * STEPS}
+    columns = _columns(2.4 + _noise(), 2.07) | few
+    columns |= {part: 2.4 + 0.0 * STEPS}
     assert _told(columns) == ["stalled_loss"]
     same = {Slot("batch_example_std", "predictions"): 0.01}
     assert _told(columns | same) == ["constant_output"]
-    better = {part: 2.1 + 0.0 * STEPS}
+    better = {part: 1.9 + 0.0 * STEPS}
     assert _told(columns | same | better) == []
 
 
@@ -204,7 +205,7 @@ def test_an_unknown_floor_may_be_high() -> None:
     assert "stalled_loss" not in _told(columns)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(cuts=st.lists(st.integers(1, 399), max_size=9))
 def test_stalls_do_not_depend_on_cuts(cuts: Any) -> None:
     """Nor do floors."""
@@ -275,3 +276,17 @@ def test_a_stall_is_told_as_it_is() -> None:
     assert "it has risen from -0.1344, where it" in _said({Slot("loss"): alone})
     higher = _regression(0.0) | {part: 1.1 - 0.5 * np.exp(-STEPS / 20)}
     assert "a constant answer has, and has risen from 0." in _said(higher)
+
+
+def test_sorted_data_are_said() -> None:
+    """Batches of one class each: the advice is to shuffle."""
+    loss = np.where(STEPS < 2, 2.0, 4 + _noise())
+    classes = _at(dict(zip(XRAYS, (1.0, 3.0, 8.0, 7.0, 5.0, 0.0))), 0.0)
+    columns = _columns(loss, constant=1.2e-7, lowest=1.2e-7) | {
+        Slot("batch_mean", "targets"): classes,
+        Slot("batch_example_std", "targets"): 0.0,
+    }
+    (finding,) = judged(StalledLoss(), columns, XRAYS, PLAN)
+    assert finding.causes == ("data",)
+    assert "not shuffled" in finding.message
+    assert finding.advice.startswith("Shuffle")

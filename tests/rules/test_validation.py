@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwatch.records import Anatomy, Epoch, Finding, Schema
+from gradwatch.records import Anatomy, Block, Epoch, Finding, Schema
 from gradwatch.rules.validation import Overfitting
+from gradwatch.signals import Slot
 
 EPOCHS = np.arange(25)
 FALLS = 0.1 + np.exp(-EPOCHS / 6)
@@ -51,6 +52,40 @@ def test_validation_that_turns() -> None:
 def test_validation_that_is_fine(training: Any, validation: Any) -> None:
     """Follows, levels off, creeps, is below a training with dropout."""
     assert _judge(training, validation) == []
+
+
+def _by_heart(training: Any, validation: Any, constant: float) -> list[Finding]:
+    """What is said with X-rays that know the best constant answer's loss."""
+    part = "sparse_categorical_crossentropy"
+    values = {
+        Slot("loss"): 2.3,
+        Slot("loss_component", part): 2.3,
+        Slot("examples"): 512.0,
+        Slot("component_constant_loss", part): constant,
+        Slot("component_lowest_loss", part): 0.0,
+    }
+    steps = np.arange(3)
+    rows = np.tile(np.array([*values.values()], np.float32), (3, 1))
+    rule = Overfitting()
+    rule.begin(Anatomy(), Schema(tuple(values)))
+    block = Block(steps, steps.astype(float), rows, steps >= 0)
+    found = list(rule.check(block))
+    for epoch, (a, b) in enumerate(zip(training, validation)):
+        record = Epoch(epoch, 9 * epoch + 9, 0.0, {"loss": a}, {"loss": b})
+        found += rule.check(record)
+    return found
+
+
+def test_labels_that_say_nothing_are_learned_by_heart() -> None:
+    """Validation creeps up, and was never better than a constant answer."""
+    training, creeps = 2.3 - 0.01 * EPOCHS, 2.31 + 0.005 * EPOCHS
+    (finding,) = _by_heart(training, creeps, 2.3)
+    assert finding.subject == "validation"
+    assert _by_heart(training, creeps, 2.4) == []
+    assert _by_heart(2.3 - 0.002 * EPOCHS, creeps, 2.3) == []
+    assert _by_heart(training, 2.31 + 0 * EPOCHS, 2.3) == []
+    held = 2.31 + 0.005 * EPOCHS + 0.5 * np.exp(-EPOCHS / 2)
+    assert _by_heart(training, held, 2.3) == []
 
 
 @given(st.integers(0, 9999), st.floats(0.0, 0.15))
