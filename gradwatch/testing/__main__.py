@@ -11,6 +11,7 @@ import typer
 from gradwatch.rules import default_rules
 from gradwatch.testing.detection import Verdict, half, judged, table
 from gradwatch.testing.measure import measure
+from gradwatch.testing.onset import Onset, delays, onset
 from gradwatch.testing.recording import Recording, load, save
 from gradwatch.testing.scenario import Scenario
 from gradwatch.testing.zoo import SCENARIOS
@@ -85,6 +86,7 @@ def judge_all(
 ) -> None:
     """Judge recordings by the default rules; show misses and false alarms."""
     verdicts, wrong = [], []
+    onsets: list[Onset | None] = []
     for scenario in _chosen(only):
         if half(scenario.name) not in (halves or (0, 1)):
             continue
@@ -95,7 +97,11 @@ def judge_all(
                     verdict = judged(run, recording, default_rules, unit)
                     verdicts.append(verdict)
                     wrong += _wrong(verdict)
-    text = "\n".join([*wrong, "", table(verdicts)])
+                    if run.rule and verdict.critical is not None:
+                        told = verdict.critical.last_step
+                        onsets.append(onset(recording, told))
+    soon = delays(each for each in onsets if each is not None)
+    text = "\n".join([*wrong, "", table(verdicts), "", soon])
     typer.echo(text)
     if report is not None:
         today = datetime.date.today().isoformat()

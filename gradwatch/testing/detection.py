@@ -62,6 +62,12 @@ class Verdict:
         )
 
     @property
+    def critical(self) -> Finding | None:
+        """The first critical finding."""
+        found = (f for f in self.findings if f.severity == "critical")
+        return next(found, None)
+
+    @property
     def serious(self) -> list[Finding]:
         """Findings of severity warning or higher."""
         return [f for f in self.findings if f.severity in _SERIOUS]
