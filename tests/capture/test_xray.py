@@ -244,7 +244,8 @@ def test_the_trace_time_and_the_share_are_told(tmp_path: Path) -> None:
     assert np.isnan(trace[1:]).all()
     share = recorder.column("xray_share")[xray]
     assert share[0] == 0
-    assert (share[1:] > 0).all()
+    assert (share >= 0).all()  # one may be as fast as its neighbours
+    assert share.max() > 0
     assert (share < 1).all()
 
 
