@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 BATCH = 32
@@ -40,6 +41,22 @@ MODES = (
 )
 SOME = (GRAPH, MODES[3], MODES[4])
 """One of each: XLA's is also the one with a loop around the step."""
+
+
+def mostly(cases: Iterable[Any]) -> list[Any]:
+    """Returns cases, modes or tuples with one, for `parametrize`.
+
+    XLA with one step at a time is left to `make acceptance`: compiling takes
+    long, and a loop of 32 compiles such a step as well.
+    """
+    return [
+        pytest.param(
+            *((case,) if isinstance(case, Mode) else case),
+            marks=[pytest.mark.acceptance]
+            * (case == MODES[2] or MODES[2] in case),
+        )
+        for case in cases
+    ]
 
 
 def data(rows: int = ROWS) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -27,6 +27,7 @@ from tests.models import (
     assert_same,
     classifier,
     data,
+    mostly,
     values,
 )
 
@@ -59,7 +60,7 @@ def _large(y: Any, p: Any) -> Any:
     return 100.0 * entropy
 
 
-@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("mode", mostly(MODES), ids=str)
 def test_the_run_is_that_without_the_bad_batches(
     mode: Mode, tmp_path: Path
 ) -> None:

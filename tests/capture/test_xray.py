@@ -26,6 +26,7 @@ from tests.models import (
     classifier,
     data,
     fit,
+    mostly,
     values,
 )
 
@@ -52,7 +53,7 @@ def _histogram(recorder: Recorder, slot: Slot) -> Any:
     return np.concatenate([b.histograms[slot] for b in blocks])
 
 
-@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("mode", mostly(MODES), ids=str)
 def test_an_xray_is_a_step_like_any_other(mode: Mode, tmp_path: Path) -> None:
     """Nothing changes, no reading is lost, X-rays come when planned."""
     rows = WHOLE if mode.jit_compile else ROWS
