@@ -21,6 +21,7 @@ import tensorflow as tf
 from gradwatch.audit.backward import users_line
 from gradwatch.audit.culprit import program_of
 from gradwatch.audit.evaluation import evaluation
+from gradwatch.audit.nearby import LEAST, draws, epsilon, next_to, noise
 from gradwatch.audit.report import AuditFinding, Measurement
 from gradwatch.audit.running import (
     Answer,
@@ -31,10 +32,9 @@ from gradwatch.audit.running import (
     running,
 )
 from gradwatch.audit.subject import Subject
-from gradwatch.provenance.paths import operations
 from gradwatch.reports import Source
 
-__all__ = ["agreement", "draws", "next_to"]
+__all__ = ["agreement"]
 
 _POINTS = 4
 _AGREED = 2
@@ -43,10 +43,6 @@ _AGREED = 2
 _STEPS = 3
 _BEYOND = 100.0
 """So many times what rounding was seen to change."""
-
-_LEAST = 0.02
-"""A gradient is compared with so much of all there is, at least: one that is 0
-by symmetry has rounding errors and nothing else."""
 
 _CHECKS = {"eager": "graph_differs", "xla": "xla_differs"}
 _EAGERLY = (
@@ -109,36 +105,6 @@ def _found(subject: Subject, training: bool) -> Iterator[AuditFinding]:
             yield _finding(subject, graph, run, gap)
 
 
-def draws(run: Running) -> bool:
-    """Whether a graph draws random numbers."""
-    kinds = (str(operation.type) for operation in operations(run.graph))
-    return any("Random" in kind or "Multinomial" in kind for kind in kinds)
-
-
-def next_to(subject: Subject, point: Point, k: int, dtype: str) -> list[Any]:
-    """Returns a point whose numbers are the next that a dtype has.
-
-    Args:
-        subject: whose.
-        point: where.
-        k: number of the point: each has other signs.
-        dtype: of the numbers.
-    """
-    random = subject.generator(14, k)
-    step = _epsilon(dtype)
-    return [
-        value
-        if one.domain.whole
-        else value * (1 + step * random.choice([-1.0, 1.0], value.shape))
-        for one, value in zip(subject.inputs, point)
-    ]
-
-
-def _epsilon(dtype: str) -> float:
-    """From 1 to the next number of a dtype."""
-    return {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(dtype, 2.0**-23)
-
-
 def _gap(subject: Subject, graph: Running, other: Running) -> _Gap | None:
     """The largest difference, `None` where there is none at most points."""
     found = []
@@ -157,48 +123,31 @@ def _gap(subject: Subject, graph: Running, other: Running) -> _Gap | None:
 
 
 def _same(one: Answer, other: Answer) -> bool:
-    return all(map(np.array_equal, _parts(one), _parts(other)))
-
-
-def _parts(answer: Answer) -> list[Any]:
-    return [answer.values, *answer.slopes]
+    return all(map(np.array_equal, one.parts, other.parts))
 
 
 def _apart(
     subject: Subject, graph: Running, point: Point, here: Answer, there: Answer
 ) -> _Gap | None:
     """The part of two answers that differs by more than by rounding."""
-    pairs = list(zip(_parts(here), _parts(there)))
+    pairs = list(zip(here.parts, there.parts))
     names = ["", *(one.name for one in subject.inputs)]
     suspect = [a.shape != b.shape or bool((a != b).any()) for a, b in pairs]
     if not any(suspect):
         return None
-    noise = _noise(subject, graph, point, here)
-    step, most = _epsilon(graph.dtype), here.largest
+    steps = range(1, 1 + _STEPS)
+    allowed = noise(subject, graph, point, here, steps, graph.dtype)
+    step, most = epsilon(graph.dtype), here.largest
     for k in np.flatnonzero(suspect):
         a, b = pairs[k]
         if a.shape != b.shape:
             return _Gap(point, names[k], float(a.size), float(b.size))
-        size = max(float(np.abs(a).max()), _LEAST * most)
+        size = max(float(np.abs(a).max()), LEAST * most)
         off = np.abs(a - b)
         q = int(off.argmax())
-        if off.flat[q] > _BEYOND * (noise[k] + step * size):
+        if off.flat[q] > _BEYOND * (allowed[k] + step * size):
             return _Gap(point, names[k], float(a.flat[q]), float(b.flat[q]))
     return None
-
-
-def _noise(
-    subject: Subject, graph: Running, point: Point, here: Answer
-) -> list[float]:
-    """How much each part changes by steps of its inputs to the next number."""
-    found = [0.0] * (1 + len(subject.inputs))
-    for k in range(1, 1 + _STEPS):
-        moved = graph(next_to(subject, point, k, graph.dtype))
-        for i, (a, b) in enumerate(zip(_parts(moved), _parts(here))):
-            if a.shape == b.shape and a.size:
-                off = np.nan_to_num(np.abs(a - b))
-                found[i] = max(found[i], float(off.max()))
-    return found
 
 
 def _finding(
@@ -243,7 +192,7 @@ def _parted(
     except (tf.errors.OpError, KeyError, ValueError):
         return None, ""  # XLA does not compile all that is asked for
     for tensor, here, there in zip(asked, *found):
-        if _differ(here.numpy(), there.numpy(), _epsilon(graph.dtype)):
+        if _differ(here.numpy(), there.numpy(), epsilon(graph.dtype)):
             return users_line(tensor.op), str(tensor.op.type)
     return None, ""
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from gradwatch.audit.backward import users_line
+from gradwatch.audit.backward import MOVES, users_line
 from gradwatch.audit.culprit import program_of
 from gradwatch.audit.domain import Domain
 from gradwatch.audit.evaluation import Evaluation
@@ -32,11 +32,7 @@ _SECONDS = 1.0
 _FEW = 32
 """Numbers of each input of an operation that are looked at."""
 
-_SURE = (
-    "AddV2", "BroadcastTo", "Cast", "ConcatV2", "ExpandDims", "Identity",
-    "Mean", "Mul", "Neg", "Pack", "Reshape", "Squeeze", "StridedSlice",
-    "StopGradient", "Sub", "Sum", "Tile", "Transpose", "Unpack",
-)  # fmt: skip
+_SURE = (*MOVES, "AddV2", "Mean", "Mul", "Neg", "StopGradient", "Sub")
 """Linear in each input: nothing about their derivatives depends on a place."""
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from gradwatch.provenance import line_of
 from gradwatch.reports import Source
 
-__all__ = ["blamed", "returned_at", "users_line"]
+__all__ = ["MOVES", "blamed", "returned_at", "users_line"]
 
-_MOVES = (
+MOVES = (
     "BroadcastTo",
     "Cast",
     "ConcatV2",
@@ -32,6 +32,8 @@ _MOVES = (
     "Transpose",
     "Unpack",
 )
+"""What only moves numbers about, or adds them."""
+
 _SIGN = "Neg"
 
 
@@ -46,7 +48,7 @@ def blamed(
         first: number of the first operation of the backward pass.
         sign: whether nothing but its sign is wrong.
     """
-    walk = _Walk(upstream, first, _MOVES if sign else (*_MOVES, _SIGN))
+    walk = _Walk(upstream, first, MOVES if sign else (*MOVES, _SIGN))
     made = walk.made(slope.op)
     here = walk.line(made) or walk.line(slope.op)
     queue = [made]

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from gradwatch.audit.backward import users_line
 from gradwatch.audit.culprit import program_of
 from gradwatch.audit.running import BACKWARD, Point, Running
-from gradwatch.provenance import line_of
 from gradwatch.provenance.paths import operations
 from gradwatch.reports import Source
 
@@ -86,7 +86,7 @@ def _rounded(run: Running, dtype: str) -> Iterator[Swallowed]:
     for operation, value in _constants(run.graph):
         if operation.outputs[0].dtype.size < narrow.size:
             continue
-        line = _line(operation)
+        line = users_line(operation)
         if line is None:
             continue
         with np.errstate(over="ignore"):
@@ -145,7 +145,7 @@ def _added(run: Running, points: Sequence[Point]) -> Iterator[Swallowed]:
         if felt.all() or time.perf_counter() > until:
             break
     for k, (operation, _, small) in enumerate(sums):
-        line = _line(operation)
+        line = users_line(operation)
         if felt[k] or not seen[k] or line is None:
             continue
         name = operation.outputs[0].dtype.name
@@ -195,14 +195,6 @@ def _feels(value: Any, small: float, kind: str) -> bool:
         constant = np.asarray(small).astype(value.dtype)
         total = value - constant if kind == "Sub" else value + constant
         return bool((total != value).any())
-
-
-def _line(operation: Any) -> Source | None:
-    """The user's own line that made an operation."""
-    line = line_of(operation)
-    if line is None or "site-packages" in line.file:
-        return None
-    return Source(*line)
 
 
 def _written(line: Source) -> float:

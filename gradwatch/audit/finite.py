@@ -166,10 +166,9 @@ def _failures(
 def _kind(place: Place, answers: dict[Running, Answer]) -> Any:
     """What is the same for places at which the same is not finite."""
     broken = tuple(
-        (run.mode, *(bool(np.isfinite(part).all()) for part in parts))
+        (run.mode, *(bool(np.isfinite(part).all()) for part in answer.parts))
         for run, answer in answers.items()
         if run.mode != "eager"
-        for parts in [(answer.values, *answer.slopes)]
     )
     return place.severity, broken
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwatch.audit.agreement import draws, next_to
 from gradwatch.audit.edges import USUAL, Place
+from gradwatch.audit.nearby import LEAST, draws, noise
 from gradwatch.audit.points import shown
 from gradwatch.audit.report import AuditFinding
 from gradwatch.audit.running import Answer, Point, Running, running
@@ -38,10 +38,6 @@ _MORE_STEPS = 16
 _TINY = 1e-30
 _DRAWN = 8
 """Usual points, of which half must lose digits: no step, no full mask."""
-
-_LEAST = 0.02
-"""A gradient is compared with so much of the largest, at least: one that is 0
-by symmetry has rounding errors and nothing else."""
 
 _NEAR = 1e-3
 _SECONDS = 0.3
@@ -127,10 +123,10 @@ class Digits:
         here, exact = self._narrow(point), self._wide(point)
         if not (here.finite and exact.finite):
             return none
-        each = list(zip(_parts(here), _parts(exact), self._scales))
+        each = list(zip(here.parts, exact.parts, self._scales))
         names = ["value", *(one.name for one in self._subject.inputs)]
         worst = none
-        noise: list[Any] | None = None
+        known: list[float] | None = None
         for k, (a, b, scale) in enumerate(each):
             if not a.size or a.shape != b.shape:
                 continue
@@ -140,24 +136,18 @@ class Digits:
             share = float(off.max()) / size if size > 1e-30 else 0.0
             if share <= max(_SHARE, worst.share):
                 continue
-            if noise is None:
-                noise = self._noise(point, exact, steps)
-            allowed = noise[k] + _EPS * float(np.abs(b).max())
+            if known is None:
+                known = self._noise(point, exact, steps)
+            allowed = known[k] + _EPS * float(np.abs(b).max())
             if off.max() > _BEYOND * allowed:
                 value, other = float(a.flat[q]), float(b.flat[q])
                 worst = _Loss(share, names[k], value, other)
         return worst
 
     def _noise(self, point: Point, exact: Answer, steps: int) -> list[float]:
-        """How much each part changes if inputs are the next float32."""
-        found = np.zeros(1 + len(self._subject.inputs))
-        for k in range(steps):
-            moved = next_to(self._subject, point, k, "float32")
-            others = _parts(self._wide(moved))
-            for i, (a, b) in enumerate(zip(others, _parts(exact))):
-                if a.size:
-                    found[i] = max(found[i], np.nan_to_num(np.abs(a - b)).max())
-        return list(found)
+        """What each part changes by if inputs are the next float32."""
+        subject, every = self._subject, range(steps)
+        return noise(subject, self._wide, point, exact, every, "float32")
 
     def _around(self, place: Place) -> bool:
         """Whether as much is lost at most points beside: no step, no kink."""
@@ -232,20 +222,16 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share < 1 else "all"
 
 
-def _parts(answer: Answer) -> list[Any]:
-    return [answer.values, *answer.slopes]
-
-
 def _scales(subject: Subject, wide: Running) -> list[float]:
     """How large value and gradients usually are."""
     drawn = zip(*subject.sample(8, salt=4))
-    answers = [_parts(wide(_rounded(list(point)))) for point in drawn]
+    answers = [wide(_rounded(list(point))).parts for point in drawn]
     found = []
     for each in zip(*answers):
         sizes = [float(np.abs(a).max(initial=0.0)) for a in each]
         known = [size for size in sizes if np.isfinite(size)]
         found.append(float(np.median(known)) if known else 0.0)
-    least = _LEAST * max(found)
+    least = LEAST * max(found)
     return [max(size, least) for size in found]
 
 

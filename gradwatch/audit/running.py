@@ -49,18 +49,20 @@ class Answer(NamedTuple):
     slopes: tuple[Any, ...]
 
     @property
+    def parts(self) -> tuple[Any, ...]:
+        """The values, and the slopes of each input."""
+        return self.values, *self.slopes
+
+    @property
     def finite(self) -> bool:
         """Whether all numbers are."""
-        return all(
-            np.isfinite(each).all() for each in (self.values, *self.slopes)
-        )
+        return all(np.isfinite(each).all() for each in self.parts)
 
     @property
     def largest(self) -> float:
         """The largest magnitude, 0 of nothing."""
-        every = (self.values, *self.slopes)
         return max(
-            (np.abs(each).max(initial=0.0) for each in every), default=0.0
+            (np.abs(each).max(initial=0.0) for each in self.parts), default=0.0
         )
 
 

@@ -109,11 +109,10 @@ class Readout:
             Where the device stands then.
         """
         with self._lock:
-            at = self.ring.progress()
+            at = self.ring.release_kept(held and self._more == _HELD)
             if at.held >= 0:
                 end = at.latched if at.stopped else at.seen
                 self._holds.append(range(at.held + 1, end))
-            self.ring.release_kept(held and self._more == _HELD)
         return self.ring.progress()
 
     def decide(self, latched: int, steps: int) -> None:

@@ -193,16 +193,20 @@ class Ring:
         status = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.int64)
         return Progress(*status.numpy().tolist()[:4])
 
-    def release_kept(self, held: bool) -> None:
+    def release_kept(self, held: bool) -> Progress:
         """On the host: another bad batch may be kept, and updates are made.
 
         Args:
             held: whether they are to be held after that one, too.
+
+        Returns:
+            Where the device stood before.
         """
         at = self.progress()
         if at.held >= 0 and not at.stopped:
             self._status[1].assign(_RELEASED)
         self._status[2:4].assign([_NOTHING, _READY if held else _FREE])
+        return at
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """On the host: rows of the batches `first` to `last`, exclusive.

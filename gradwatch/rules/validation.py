@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,7 +51,7 @@ class Overfitting:
     _LASTS, _KEPT = 5, 16
 
     def __init__(self) -> None:
-        self._constants: list[float] = []
+        self._constants: deque[float] = deque(maxlen=self._KEPT)
         self._forget()
 
     def _forget(self) -> None:
@@ -65,8 +66,7 @@ class Overfitting:
     def check(self, record: Record) -> Iterator[Finding]:
         """See `Rule`."""
         for row in xrays(record):
-            self._constants = [*self._constants, self._constant(row)]
-            del self._constants[: -self._KEPT]
+            self._constants.append(self._constant(row))
         if not isinstance(record, Epoch):
             return
         if self._epochs and record.epoch <= self._epochs[-1][0]:

@@ -61,7 +61,8 @@ def test_losses(name: str) -> None:
     told = {one.check for one in report.findings} - faults
     assert told <= {"negative_value", "batch_mixed"}
     judged = {m.name: m.value for m in report.measurements}
-    assert judged["gradient_right"] > 30  # how many fit into a second
+    # As many as fit into a second: a loop over time is slow.
+    assert judged["gradient_right"] > (30 if name == "CTC" else 100)
     assert judged["usable_gradient"] > 0.4
 
 
