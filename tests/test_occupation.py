@@ -59,7 +59,9 @@ def test_a_step_that_hangs_is_told(tmp_path: Path, mode: Mode) -> None:
     )
     trainer.start()
     try:
-        _until(lambda: watch.state.get("steps", 0) >= 7)
+        _until(lambda: watch.state.get("steps", 0) >= batches.at)
+        before = watch.state  # its beat may be of the step before
+        _until(lambda: watch.state["heartbeat"] > before["heartbeat"])
         _until(lambda: watch.state["step_began"] > 0)
         first = watch.state
         _until(lambda: watch.state["heartbeat"] > first["heartbeat"])
