@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -68,6 +70,25 @@ def _script(browser: webdriver.Chrome, code: str) -> Any:
     return browser.execute_script(code)
 
 
+def _afresh(look: Callable[[], None]) -> None:
+    """Looks again where the page has fetched itself in the middle of it."""
+    for _ in range(5):
+        with contextlib.suppress(StaleElementReferenceException):
+            return look()
+    raise AssertionError("the page does not hold still")
+
+
+def _rows_are_told_apart(browser: webdriver.Chrome) -> None:
+    (gone,) = browser.find_elements(By.CSS_SELECTOR, "tr.lost")
+    assert "job" in gone.text
+    (bad,) = browser.find_elements(By.CSS_SELECTOR, "tr.failed.nonfinite")
+    assert "nonfinite" in bad.text
+    assert bad.find_element(By.CSS_SELECTOR, ".nan").text == "NaN"
+    path = "return arguments[0].querySelector('path.line').getTotalLength()"
+    for row in browser.find_elements(By.CSS_SELECTOR, "table.runs tbody tr"):
+        assert float(browser.execute_script(path, row)) > 100
+
+
 def test_pages_of_real_runs(
     demo: Demo,
     tmp_path: Path,
@@ -86,16 +107,9 @@ def test_pages_of_real_runs(
     ahead[0] = 60.0
     _wait(browser, "lost")  # the page fetches itself
     browser.save_screenshot(str(tmp_path / "fleet.png"))
-    (gone,) = browser.find_elements(By.CSS_SELECTOR, "tr.lost")
-    assert "job" in gone.text
-    (bad,) = browser.find_elements(By.CSS_SELECTOR, "tr.failed.nonfinite")
-    assert "nonfinite" in bad.text
-    assert bad.find_element(By.CSS_SELECTOR, ".nan").text == "NaN"
-    path = "return arguments[0].querySelector('path.line').getTotalLength()"
-    for row in browser.find_elements(By.CSS_SELECTOR, "table.runs tbody tr"):
-        assert float(browser.execute_script(path, row)) > 100
-
-    bad.find_element(By.TAG_NAME, "a").click()
+    _afresh(lambda: _rows_are_told_apart(browser))
+    link = "tr.failed.nonfinite a"
+    _afresh(lambda: browser.find_element(By.CSS_SELECTOR, link).click())
     _wait(browser, "was not finite")
     browser.save_screenshot(str(tmp_path / "nan.png"))
     said = _text(browser)
