@@ -18,6 +18,7 @@ from keras import layers, ops
 
 import gradwatch.capture.measure
 import gradwatch.provenance.cuts
+import gradwatch.provenance.lines
 from gradwatch import GradWatch
 from gradwatch.provenance import find_cuts
 from gradwatch.records import Anatomy, Cut, Finding
@@ -663,3 +664,12 @@ def test_slopes_that_are_made_on_the_way_back(
     model.compile("sgd", "mae")
     assert zeros_found(tmp_path, model, X, np.zeros((64, 3))) == []
     assert asked == []
+
+
+def test_libraries_behind_a_link_are_none_of_the_users(tmp_path: Path) -> None:
+    """A linked environment: frames name files by the way they were found."""
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "linked"
+    link.symlink_to(tmp_path / "real")
+    file = str(link / "__init__.py")
+    assert gradwatch.provenance.lines._folder(file) == f"{link}/"

@@ -9,7 +9,7 @@ name begins with the scopes that were open. Read in tensorflow 2.21:
 from __future__ import annotations
 
 import linecache
-import sysconfig
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,10 +39,11 @@ class Line(NamedTuple):
 
 
 def _folder(file: str | None) -> str:
-    return f"{Path(file or '').resolve().parent}/"
+    """As frames name it: links on the way there are not followed."""
+    return f"{Path(file or '').absolute().parent}/"
 
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).absolute().parent
 _LIBRARIES = (
     _folder(tf.__file__),
     _folder(keras.__file__),
@@ -62,7 +63,7 @@ _CALLERS = (
 """Files that call a step, or ask for gradients in its stead."""
 
 _INSTALLED = ("/site-packages/", "/dist-packages/")
-_STANDARD = (f"{sysconfig.get_path('stdlib')}/", "<frozen ")
+_STANDARD = (_folder(os.__file__), "<frozen ")
 _GENERATED = "__autograph_generated_file"
 
 
