@@ -19,6 +19,7 @@ from gradwatch.policy import OnNonfinite, Policy
 
 __all__ = [
     "Contents",
+    "Place",
     "autopsy_seconds",
     "blackbox",
     "budget",
@@ -27,14 +28,19 @@ __all__ = [
     "logdir",
     "name",
     "notify",
-    "parts",
     "policy",
     "port",
+    "rules",
+    "sinks",
+    "snapshots",
     "xray_every_steps",
 ]
 
 Contents = Literal["full", "weights", "off"]
 """What is written of a step that is not finite."""
+
+Place = Literal["memory", "disk"]
+"""Where snapshots lie."""
 
 _Part = TypeVar("_Part", Rule, Sink)
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,40}")
@@ -100,6 +106,7 @@ def policy(
     max_skips: int,
     max_rollbacks: int,
     rollback_factor: float,
+    snapshots: Path | None,
 ) -> Policy:
     """What happens at a step that is not finite, and how often."""
     names = get_args(OnNonfinite)
@@ -120,7 +127,15 @@ def policy(
         do = "0.5 halves the learning rate; 1 leaves it."
         _refuse("rollback_factor", what, rollback_factor, do)
     factor = float(rollback_factor)
-    return Policy(on_nonfinite, max_skips, max_rollbacks, factor)
+    return Policy(on_nonfinite, max_skips, max_rollbacks, factor, snapshots)
+
+
+def snapshots(value: str, folder: Path) -> Path | None:
+    """Where snapshots lie: `folder`, or in memory (`None`)."""
+    if value in get_args(Place):
+        return folder if value == "disk" else None
+    do = "'disk' is that of logdir; both hold weights and optimizer twice."
+    _refuse("snapshots", "'memory' or 'disk'", value, do)
 
 
 def blackbox(value: str) -> Contents:
@@ -162,16 +177,19 @@ def notify(value: Iterable[str]) -> list[str]:
     _refuse("notify", what, received, do)
 
 
-def parts(
-    argument: str, values: Iterable[_Part], methods: tuple[str, ...]
-) -> list[_Part]:
-    """Rules or sinks: instances, not classes and not names.
+def rules(values: Iterable[Rule]) -> list[Rule]:
+    """What judges the run: instances, not classes and not names."""
+    return _parts("rules", values, "begin", "check")
 
-    Args:
-        argument: `"rules"` or `"sinks"`.
-        values: what was passed.
-        methods: what each of them must have, beside a `name`.
-    """
+
+def sinks(values: Iterable[Sink]) -> list[Sink]:
+    """Where records go: instances, not classes and not names."""
+    return _parts("sinks", values, "open", "write", "close")
+
+
+def _parts(
+    argument: str, values: Iterable[_Part], *methods: str
+) -> list[_Part]:
     checked = list(values)
     for part in checked:
         fits = all(callable(getattr(part, m, None)) for m in methods)

@@ -1,8 +1,7 @@
 """`GradWatch`: the Keras callback.
 
-It does not override `on_train_batch_end`: that would make Keras turn every log
-value into a host float at every batch (`callbacks/callback_list.py`, Keras
-3.15.1).
+It does not override `on_train_batch_end`: Keras would turn every log value into
+a host float at every batch (`callbacks/callback_list.py`, Keras 3.15.1).
 """
 
 from __future__ import annotations
@@ -50,26 +49,23 @@ class GradWatch(keras.callbacks.Callback):
 
     Args:
         logdir: folder in which the run directory `<logdir>/<run id>` is made.
-        name: what to call the run, `[A-Za-z0-9._-]`, at most 40 characters;
-            default: the model's name. A first fit whose optimizer was restored
-            goes on counting where the last run of this name and `logdir` had
-            the same count.
+        name: of the run, at most 40 of `[A-Za-z0-9._-]`; default: the model's.
+            A first fit whose optimizer was restored goes on counting where the
+            last run of this name and `logdir` had the same count.
         labels: the user's own key-value pairs, kept with the run.
         every_steps: cadence, in steps, of the readings that are recorded for
             TensorBoard; guard and rules see every step.
         xray_every_steps: cadence, in steps, of X-rays: steps like any other
             that also measure histograms, activations, updates and what else is
             too dear for every step. Also at the steps 10, 20, 50 and 100. With
-            `steps_per_execution` it is the first step of the next execution.
-            0 = none, not even traced.
+            `steps_per_execution` the first step of the next execution. 0: none.
         on_nonfinite: what happens at a step whose loss, gradient or state is
             not finite. `"stop"`: its update is dropped and training ends with
             the weights before it; `"raise"`: the same, and `fit` raises
             `NonFiniteError`; `"skip"`: its update is dropped and training goes
-            on; `"rollback"`: the model goes back to the last good of the
-            snapshots that are kept in memory, and training goes on from there,
-            with the next batch and a smaller learning rate; `"record"`: it is
-            only told.
+            on; `"rollback"`: the model goes back to its last good snapshot,
+            and training on from there, with the next batch and a smaller
+            learning rate; `"record"`: it is only told.
         max_skips: with `"skip"`, how many bad steps in a row are skipped; one
             more ends training as `"stop"` does, and so do ten times as many in
             the whole run.
@@ -77,6 +73,8 @@ class GradWatch(keras.callbacks.Callback):
             model goes back once more and training ends.
         rollback_factor: with `"rollback"`, what learning rates are multiplied
             by each time, above 0 and at most 1.
+        snapshots: with `"rollback"`, where they lie: in `"memory"` or on the
+            `"disk"` of `logdir`, in files without a name.
         blackbox: what is written of an incident's first bad step, to run it
             again: `"full"`, `"weights"` (no batch, so no data) or `"off"`.
         autopsy_seconds: how long, after a fit, its bad steps may be replayed to
@@ -94,6 +92,9 @@ class GradWatch(keras.callbacks.Callback):
         GradWatchError: an argument cannot be used; says what was expected.
     """
 
+    _watch: Watch | None = None
+    _set = 0
+
     def __init__(
         self,
         logdir: str | Path = "runs",
@@ -106,6 +107,7 @@ class GradWatch(keras.callbacks.Callback):
         max_skips: int = 10,
         max_rollbacks: int = 3,
         rollback_factor: float = 0.5,
+        snapshots: arguments.Place = "memory",
         blackbox: arguments.Contents = "full",
         autopsy_seconds: float = 30.0,
         rules: Sequence[Rule] | None = None,
@@ -121,19 +123,17 @@ class GradWatch(keras.callbacks.Callback):
         self._every_steps = arguments.every_steps(every_steps)
         self._xray_every_steps = arguments.xray_every_steps(xray_every_steps)
         self._budget = arguments.budget(budget)
+        place = arguments.snapshots(snapshots, self._logdir)
         self._policy = arguments.policy(
-            on_nonfinite, max_skips, max_rollbacks, rollback_factor
+            on_nonfinite, max_skips, max_rollbacks, rollback_factor, place
         )
         seconds = arguments.autopsy_seconds(autopsy_seconds)
         self._kept = arguments.blackbox(blackbox), seconds
         rules = default_rules() if rules is None else rules
-        self._rules = arguments.parts("rules", rules, ("begin", "check"))
-        members = ("open", "write", "close")
-        self._own_sinks = arguments.parts("sinks", sinks, members)
+        self._rules = arguments.rules(rules)
+        self._own_sinks = arguments.sinks(sinks)
         self._own_sinks += notify_sinks(arguments.notify(notify))
         self._port = arguments.port(metrics_port)
-        self._watch: Watch | None = None
-        self._set = 0
 
     @property
     def run(self) -> Run | None:

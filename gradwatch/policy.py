@@ -6,6 +6,7 @@ The standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 __all__ = ["OnNonfinite", "Policy"]
@@ -24,12 +25,15 @@ class Policy:
         max_rollbacks: with `"rollback"`, how often a run goes back.
         rollback_factor: with `"rollback"`, what learning rates are multiplied
             by then.
+        snapshots: with `"rollback"`, the folder where they lie on the disk;
+            `None` = in memory.
     """
 
     name: OnNonfinite = "stop"
     max_skips: int = 10
     max_rollbacks: int = 3
     rollback_factor: float = 0.5
+    snapshots: Path | None = None
 
     @property
     def skips(self) -> int | None:

@@ -198,6 +198,7 @@ def test_two_watchers_in_one_fit(tmp_path: Path) -> None:
         ({"rollback_factor": 0}, "at most 1. Received: 0"),
         ({"rollback_factor": 1.5}, "Received: 1.5"),
         ({"rollback_factor": "half"}, "Received: 'half'"),
+        ({"snapshots": "ram"}, "'memory' or 'disk'. Received: 'ram'"),
         ({"every_steps": -1}, "at least 1. Received: -1"),
         ({"every_steps": 0.5}, "Received: 0.5"),
         ({"every_steps": True}, "Received: True"),

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -47,15 +48,18 @@ class Rollback:
     Args:
         model: the `keras.Model`.
         factor: see `Rates`.
+        folder: where snapshots lie on the disk; `None` = in memory.
 
     Attributes:
         rates: the learning rates.
     """
 
-    def __init__(self, model: Any, factor: float) -> None:
+    def __init__(
+        self, model: Any, factor: float, folder: Path | None = None
+    ) -> None:
         self._model = model
         self.rates = Rates(model, factor)
-        self._snapshots = Snapshots(model, self.rates.variables)
+        self._snapshots = Snapshots(model, self.rates.variables, folder)
         self._since = self._cost = 0.0
         self._failed = False
         self.begin()

@@ -1,4 +1,4 @@
-"""Snapshots: a model's state in host memory, validated finite, put back.
+"""Snapshots: a model's state, validated finite, put back.
 
 Weights, layer state, seeds and all that optimizers keep (loss scales among it),
 but their learning rates and no metrics. Reading changes nothing.
@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradwatch.capture.contents import contents
+from gradwatch.capture.storage import InMemory, OnDisk, Storage
 from gradwatch.facts import QUIET_STEPS
 
 __all__ = ["Snapshots"]
 
 _KEPT = 2
+_Key = tuple[int, int]
 
 
 class _Snapshot:
@@ -30,9 +33,9 @@ class _Snapshot:
         used: whether the model was put back to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arrays: Storage) -> None:
         self.step = -1
-        self.arrays: dict[tuple[int, int], NDArray[Any]] = {}
+        self.arrays = arrays
         self.used = False
 
 
@@ -42,13 +45,18 @@ class Snapshots:
     Args:
         model: the `keras.Model`.
         left_out: returns the variables that are in no snapshot.
+        folder: where they lie on the disk; `None` = in memory.
     """
 
     def __init__(
-        self, model: Any, left_out: Callable[[], Iterable[Any]]
+        self,
+        model: Any,
+        left_out: Callable[[], Iterable[Any]],
+        folder: Path | None = None,
     ) -> None:
         self._model = model
         self._left_out = left_out
+        self._folder = folder
         self._kept: list[_Snapshot] = []
         self._spare: list[_Snapshot] = []
 
@@ -74,21 +82,24 @@ class Snapshots:
         """
         while len(self._kept) >= _KEPT:
             self._spare.append(self._kept.pop(0))
-        taken = self._spare.pop() if self._spare else _Snapshot()
+        taken = self._spare.pop() if self._spare else self._new()
         taken.step, taken.used = step, False
         before = self._kept[-1].arrays if self._kept else None
         for key, variable in self._parts():
-            value = np.asarray(variable.read_value())
-            array = _copied(value, taken.arrays.get(key))
-            taken.arrays[key] = array
-            if before is not None and not _sound(array, before.get(key)):
+            array = np.asarray(variable.read_value())
+            taken.arrays.write(key, array)
+            if before is not None and not _sound(key, array, before):
                 self._spare.append(taken)
                 return
         self._kept.append(taken)
 
+    def _new(self) -> _Snapshot:
+        folder = self._folder
+        return _Snapshot(InMemory() if folder is None else OnDisk(folder))
+
     def whole(self) -> bool:
         """Whether the newest one has all variables that there are now."""
-        known = self._kept[-1].arrays if self._kept else {}
+        known = self._kept[-1].arrays if self._kept else InMemory()
         return all(key in known for key, _ in self._parts())
 
     def before(self, step: int) -> int:
@@ -114,11 +125,9 @@ class Snapshots:
         snapshot = self._kept[-1]
         snapshot.used = True
         for key, variable in self._parts(whole=True):
-            variable.assign(snapshot.arrays[key])
+            variable.assign(snapshot.arrays.read(key))
 
-    def _parts(
-        self, whole: bool = False
-    ) -> Iterator[tuple[tuple[int, int], Any]]:
+    def _parts(self, whole: bool = False) -> Iterator[tuple[_Key, Any]]:
         """Yields key and `tf.Variable` of all that a snapshot holds.
 
         Of replicas each has its own, where layers keep state: statistics of
@@ -139,16 +148,8 @@ class Snapshots:
                 yield (id(variable), replica), part
 
 
-def _copied(value: NDArray[Any], to: NDArray[Any] | None) -> NDArray[Any]:
-    """Returns a copy, in memory that is there already if it fits."""
-    if to is None or to.shape != value.shape or to.dtype != value.dtype:
-        return np.array(value)
-    np.copyto(to, value)
-    return to
-
-
-def _sound(array: NDArray[Any], before: NDArray[Any] | None) -> bool:
-    """Whether entries of floats are finite, unless they never were."""
+def _sound(key: _Key, array: NDArray[Any], before: Storage) -> bool:
+    """Whether entries of floats are finite, unless they were not before."""
     if array.dtype.kind not in "fV":  # numpy calls bfloat16 a `V`
         return True
     flat = array.reshape(-1)
@@ -157,6 +158,6 @@ def _sound(array: NDArray[Any], before: NDArray[Any] | None) -> bool:
         if flat.dtype == np.float32 and math.isfinite(np.dot(flat, flat)):
             return True
     fine = np.isfinite(array)
-    if before is not None and before.shape == array.shape:
-        fine |= ~np.isfinite(before)
+    if key in before and (old := before.read(key)).shape == array.shape:
+        fine |= ~np.isfinite(old)
     return bool(fine.all())

@@ -87,8 +87,9 @@ class WatchedStep:
         self.box: Box | None = None
         self.rollback: Rollback | None = None
         if ring.policy.rolls_back:
-            factor = ring.policy.rollback_factor
-            self.rollback = Rollback(model, factor)
+            self.rollback = Rollback(
+                model, ring.policy.rollback_factor, ring.policy.snapshots
+            )
         self.cuts: tuple[Cut, ...] = ()
         self.traced: Callable[[], None] = lambda: None
         self._opened = opened

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import gradwatch.capture.storage
 from gradwatch import GradWatch, UnsupportedError
 from gradwatch.blackbox import load
 from gradwatch.capture import rollback
@@ -173,6 +174,24 @@ def test_the_run_is_one_put_back_by_hand(
     first, *rest = watch.findings
     assert (first.rule, first.severity) == ("nonfinite_batch", "warning")
     assert {(f.rule, f.severity) for f in rest} == {("rolled_back", "warning")}
+
+
+@pytest.mark.usefixtures("often")
+def test_on_the_disk_it_is_the_same(tmp_path: Path) -> None:
+    """Weights, averages, counts; the files have no name."""
+    backs = {0: 0, 6: 0, 22: 15}
+    x, y = (np.concatenate([part] * 2) for part in data(WHOLE))
+    for bad in backs:
+        x[bad * BATCH] = np.nan
+    models = []
+    for place in ("memory", "disk"):
+        models.append(classifier(drop=0.3))
+        models[-1].compile(keras.optimizers.Adam(use_ema=True), models[-1].loss)
+        watch, _ = _watch(tmp_path / place, snapshots=place)
+        _fit(models[-1], x, y, watch)
+        assert _told(watch) == backs
+        assert list((tmp_path / place).iterdir()) == [watch.path]
+    _assert_same(*models)
 
 
 @pytest.mark.usefixtures("often")
@@ -504,7 +523,17 @@ def test_an_epoch_of_nothing_shows_nan(tmp_path: Path) -> None:
     )
 
 
-def test_without_memory_the_run_ends(
+@pytest.mark.parametrize(
+    ("place", "storage", "error"),
+    [
+        ("memory", "InMemory", MemoryError("full")),
+        ("disk", "OnDisk", OSError(28, "No space left on device")),
+    ],
+)
+def test_without_room_the_run_ends(
+    place: str,
+    storage: str,
+    error: Exception,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -512,12 +541,13 @@ def test_without_memory_the_run_ends(
     """No snapshot, no rollback: as with `stop`, and the log says why."""
 
     def fails(*args: Any) -> None:
-        raise MemoryError("full")
+        raise error
 
-    monkeypatch.setattr("gradwatch.capture.snapshots._copied", fails)
+    kind = getattr(gradwatch.capture.storage, storage)
+    monkeypatch.setattr(kind, "write", fails)
     x, y, _ = _hurt((4,), 256)
     model, other = classifier(), classifier()
-    watch, _ = _watch(tmp_path)
+    watch, _ = _watch(tmp_path, snapshots=place)
     _fit(model, x, y, watch)
     _fit(other, x[: 4 * BATCH], y[: 4 * BATCH])
     assert_same_weights(model, other)
