@@ -77,10 +77,14 @@ _ROWS = tf.TensorSpec([None, None], tf.float32)
 def _traced_once(*signature: Any) -> Callable[[_Function], _Function]:
     """One small graph for all variables or layers, a call is one operation.
 
-    Tracing is what X-rays cost most.
+    It stays one: written into the step's graph for each variable, they made
+    TensorFlow's optimizer of graphs (Grappler) take 26 s in place of 11 for 200
+    variables, and twice the memory meanwhile.
     """
     made: Callable[[_Function], _Function] = tf.function(
-        input_signature=signature, autograph=False
+        input_signature=signature,
+        autograph=False,
+        experimental_attributes={"_noinline": True},
     )
     return made
 
