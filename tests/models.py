@@ -46,17 +46,34 @@ SOME = (GRAPH, MODES[3], MODES[4])
 def mostly(cases: Iterable[Any]) -> list[Any]:
     """Returns cases, modes or tuples with one, for `parametrize`.
 
-    XLA with one step at a time is left to `make acceptance`: compiling takes
-    long, and a loop of 32 compiles such a step as well.
+    Those of no mode of `SOME` are left to `make acceptance`.
     """
+
+    def some(case: Any) -> bool:
+        return any(part in SOME for part in _tuple(case))
+
+    known = list(cases)
     return [
-        pytest.param(
-            *((case,) if isinstance(case, Mode) else case),
-            marks=[pytest.mark.acceptance]
-            * (case == MODES[2] or MODES[2] in case),
-        )
-        for case in cases
+        *filter(some, known),
+        *at_length(case for case in known if not some(case)),
     ]
+
+
+def at_length(cases: Iterable[Any]) -> list[Any]:
+    """Returns cases for `parametrize`, all left to `make acceptance`."""
+    marks = pytest.mark.acceptance
+    return [pytest.param(*_tuple(case), marks=marks) for case in cases]
+
+
+def half(names: Iterable[str]) -> list[Any]:
+    """Returns names for `parametrize`; each second is for `make acceptance`."""
+    known = sorted(names)
+    return [*known[::2], *at_length(known[1::2])]
+
+
+def _tuple(case: Any) -> tuple[Any, ...]:
+    plain = isinstance(case, tuple) and not isinstance(case, Mode)
+    return case if plain else (case,)
 
 
 def data(rows: int = ROWS) -> tuple[NDArray[Any], NDArray[Any]]:

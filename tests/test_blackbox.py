@@ -29,6 +29,7 @@ from tests.models import (
     Mode,
     classifier,
     data,
+    mostly,
 )
 
 BAD = 5
@@ -64,7 +65,7 @@ def _assert_state(box: blackbox.BlackBox, model: Any) -> None:
         np.testing.assert_array_equal(array, variable.numpy(), err_msg=name)
 
 
-@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("mode", mostly(MODES), ids=str)
 def test_it_holds_batch_and_state_before_the_step(
     mode: Mode, tmp_path: Path
 ) -> None:

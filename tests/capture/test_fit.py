@@ -102,7 +102,7 @@ def test_watching_changes_nothing(
         )
 
 
-@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("mode", mostly(MODES), ids=str)
 def test_readings_are_those_of_an_own_loop(mode: Mode, tmp_path: Path) -> None:
     """Loss and norms of each step agree with a loop that uses no gradwatch."""
     recorder = Recorder()
@@ -323,7 +323,7 @@ def test_under_op_determinism_waiting_is_not_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
-@pytest.mark.parametrize("mode", [MODES[1], *SOME], ids=str)
+@pytest.mark.parametrize("mode", mostly([MODES[1], *SOME]), ids=str)
 def test_waiting_for_data_is_told_apart(mode: Mode, tmp_path: Path) -> None:
     """A batch that takes 100 ms to come is waiting, the rest of a step is not.
 

@@ -101,7 +101,7 @@ def test_the_very_first_step_of_a_lazy_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-@pytest.mark.parametrize("mode", MODES[::2], ids=str)
+@pytest.mark.parametrize("mode", mostly(MODES[::2]), ids=str)
 def test_weights_assigned_in_the_forward_pass(
     mode: Mode, trainable: bool, tmp_path: Path
 ) -> None:
@@ -298,7 +298,7 @@ def test_a_metric_that_is_nan_is_no_bad_step(tmp_path: Path) -> None:
     assert int(model.optimizer.iterations) == 17
 
 
-@pytest.mark.parametrize("mode", [GRAPH, MODES[1], MODES[3]], ids=str)
+@pytest.mark.parametrize("mode", mostly([GRAPH, MODES[1], MODES[3]]), ids=str)
 def test_raise_carries_the_finding(mode: Mode, tmp_path: Path) -> None:
     """`on_nonfinite="raise"` leaves `fit` with step and finding."""
     x, y = _hurt()
@@ -324,7 +324,7 @@ def test_raise_without_rules_still_raises(tmp_path: Path) -> None:
     assert caught.value.finding is None
 
 
-@pytest.mark.parametrize("mode", [MODES[1], *SOME], ids=str)
+@pytest.mark.parametrize("mode", mostly([MODES[1], *SOME]), ids=str)
 def test_record_only_looks(mode: Mode, tmp_path: Path) -> None:
     """Under `record` the run goes on as in plain Keras; one finding tells."""
     x, y = _hurt(rows=WHOLE if mode.jit_compile else ROWS)

@@ -146,7 +146,7 @@ def test_nothing_is_held_once_there_are_five_boxes(tmp_path: Path) -> None:
     assert not recorder.column("update_applied")[1:].any()
 
 
-@pytest.mark.parametrize("mode", [MODES[0], MODES[1], MODES[3]], ids=str)
+@pytest.mark.parametrize("mode", mostly(MODES[:4]), ids=str)
 def test_too_many_in_a_row_end_the_run(mode: Mode, tmp_path: Path) -> None:
     """The limit holds on the device, in the middle of an execution too."""
     x, y, _ = _hurt(range(5, 12), WHOLE)
