@@ -117,6 +117,7 @@ def test_grafana_shows_it(demo: Demo, tmp_path: Path) -> None:
     state["end"] = now  # a run is exported for 15 minutes
     times = state["counters"]["finding_times"]  # and told of for an hour
     state["counters"]["finding_times"] = [[*of, now] for *of, _ in times]
+    state["counters"]["last_nonfinite_time"] = now  # asked for 5 minutes
     file.write_text(json.dumps(state))
     with ExitStack() as stack:
         service = stack.enter_context(serving(logdir))

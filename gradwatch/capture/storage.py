@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -83,8 +83,9 @@ class OnDisk:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        weakref.finalize(self, self._file.close)
+        file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        self._file = file
+        weakref.finalize(self, file.close)
         self._places: dict[Hashable, _Place] = {}
         self.size = 0
 
@@ -96,7 +97,7 @@ class OnDisk:
         place = self._places[key]
         array = np.empty(place.shape, place.dtype)
         self._file.seek(place.start)
-        self._file.readinto(_bytes(array))
+        _all(self._file.readinto, array)
         return array
 
     def write(self, key: Hashable, array: NDArray[Any]) -> None:
@@ -107,14 +108,18 @@ class OnDisk:
             self._places[key] = place
             self.size += array.nbytes
         self._file.seek(place.start)
-        self._file.write(_bytes(array))
-        self._file.flush()
+        _all(self._file.write, array)
 
 
 def _alike(left: NDArray[Any] | _Place, right: NDArray[Any]) -> bool:
     return (left.shape, left.dtype) == (right.shape, right.dtype)
 
 
-def _bytes(array: NDArray[Any]) -> memoryview:
-    """Returns the memory of an array, to be read or written."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+def _all(move: Callable[[memoryview], int], array: NDArray[Any]) -> None:
+    """Moves all bytes of an array; the system moves 2 GB at once, or less."""
+    left = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    while left:
+        moved = move(left)
+        if not moved:
+            raise EOFError("A snapshot's file has been cut.")
+        left = left[moved:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,12 @@ def _files_of_at_most(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
-    """Of writing, where a mapped file would kill the process."""
+    """Of writing, where a mapped file would kill the process; of no more."""
     storage = OnDisk(tmp_path)
-    with _files_of_at_most(4096), pytest.raises(OSError, match="too large"):
-        storage.write("a", np.ones(1000))
+    storage.write("small", np.ones(10))
+    with _files_of_at_most(4096):
+        with pytest.raises(OSError, match="too large"):
+            storage.write("large", np.ones(1000))
+        np.testing.assert_array_equal(storage.read("small"), np.ones(10))
+        del storage  # closes its file
+        gc.collect()
