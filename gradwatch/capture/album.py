@@ -79,7 +79,7 @@ class Album:
         number = self._number.read_value()
         place = tf.reshape(number % self.capacity, [1, 1])
         scalars = tf.cast(tf.stack([nan, *scalars])[1:], tf.float32)
-        counts = tf.stack([empty, *(tf.cast(b, tf.int64) for b in bins)])[1:]
+        counts = tf.stack([empty, *bins])[1:]
         return [
             self._scalars.scatter_nd_update(place, scalars[tf.newaxis]),
             self._histograms.scatter_nd_update(place, counts[tf.newaxis]),

@@ -16,6 +16,7 @@ __all__ = [
     "EXAMPLES",
     "batch_signals",
     "batch_statistics",
+    "distance",
     "entry_statistics",
     "flat",
     "histogram",
@@ -91,7 +92,7 @@ def _traced_once(*signature: Any) -> Callable[[_Function], _Function]:
 
 @_traced_once(_ENTRIES)
 def histogram(entries: Any) -> Any:
-    """Returns int32 `[bins]`: finite entries by `HISTOGRAM_EDGES`.
+    """Returns int64 `[bins]`: finite entries by `HISTOGRAM_EDGES`.
 
     An entry within rounding (1e-6 relative) of an edge may be counted on its
     other side.
@@ -108,7 +109,18 @@ def histogram(entries: Any) -> Any:
     place = _SIDE + tf.where(entries < 0, -place, place)
     place = tf.where(finite, place, _BINS)  # not counted
     counts = tf.math.unsorted_segment_sum(tf.ones_like(place), place, _BINS + 1)
-    return counts[:_BINS]
+    return tf.cast(counts[:_BINS], tf.int64)
+
+
+@_traced_once(_ENTRIES, _ENTRIES)
+def distance(entries: Any, before: Any) -> Any:
+    """Returns the L2 norm of what was added, float32 scalar.
+
+    Args:
+        entries: float32 `[n]`.
+        before: float32 `[n]`.
+    """
+    return tf.norm(entries - before)
 
 
 def unit_signals(activation: str) -> tuple[str, ...]:
@@ -118,7 +130,7 @@ def unit_signals(activation: str) -> tuple[str, ...]:
 
 @_traced_once(_ENTRIES, _ENTRIES)
 def entry_statistics(gradient: Any, weight: Any) -> list[Any]:
-    """Returns the gradient's largest size and zeros, and the weight's norm.
+    """Returns what the entries of a gradient and of its weight are like.
 
     Args:
         gradient: float32 `[m]`.
@@ -126,10 +138,12 @@ def entry_statistics(gradient: Any, weight: Any) -> list[Any]:
 
     Returns:
         Float32 scalars: largest absolute entry and share of exact zeros of the
-        gradient, L2 norm of the weight.
+        gradient, L2 norm of the weight. Then the `histogram` of each.
     """
     largest = tf.reduce_max(tf.abs(gradient))
-    return [largest, _share(tf.equal(gradient, 0.0)), tf.norm(weight)]
+    zeros = _share(tf.equal(gradient, 0.0))
+    histograms = histogram(gradient), histogram(weight)
+    return [largest, zeros, tf.norm(weight), *histograms]
 
 
 def unit_statistics(rows: Any, activation: str) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Picture:
 
     Attributes:
         scalars: Slot -> float32 scalar tensor.
-        histograms: Slot -> int32 `[bins]` tensor.
+        histograms: Slot -> int64 `[bins]` tensor.
     """
 
     def __init__(self) -> None:
@@ -139,21 +139,21 @@ class Probes:
             weight = statistics.flat(variable)
             self._weights[name] = variable, tf.identity(weight)
             found = statistics.entry_statistics(entries, weight)
+            *scalars, of_gradient, of_weight = found
             if variable.shape.rank > 1:
                 units = tf.reshape(weight, [-1, variable.shape[-1]])
                 spread = {_SPREAD: statistics.unit_spread(units)}
                 self.picture.add(name, spread)
-            self.picture.add(name, dict(zip(_VARIABLE, found)))
+            self.picture.add(name, dict(zip(_VARIABLE, scalars)))
             histograms = self.picture.histograms
-            place = Slot("gradient_histogram", name)
-            histograms[place] = statistics.histogram(entries)
-            place = Slot("weight_histogram", name)
-            histograms[place] = statistics.histogram(weight)
+            histograms[Slot("gradient_histogram", name)] = of_gradient
+            histograms[Slot("weight_histogram", name)] = of_weight
 
     def after(self) -> None:
         """Looks at what the step has done to the weights, and at outputs."""
         for name, (variable, before) in self._weights.items():
-            moved = tf.norm(statistics.flat(variable) - before)
+            now = statistics.flat(variable)
+            moved = statistics.distance(now, before)
             self.picture.add(name, {"variable_update_norm": moved})
         for path, outputs in self._outputs.items():
             units = {o.shape[-1] if o.shape.rank else None for o in outputs}
