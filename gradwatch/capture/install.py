@@ -2,7 +2,7 @@
 
 Between traces the only change on the model is `model.train_function`; at the
 end the original function object goes back. Read in Keras 3.15.1:
-`backend/tensorflow/trainer.py` (fit, make_train_function, _make_function).
+`backend/tensorflow/trainer.py` (fit, make_train_function).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gradwatch.capture.anatomy import anatomy
 from gradwatch.capture.box import Box
 from gradwatch.capture.build import build_ahead
 from gradwatch.capture.evidence import Evidence, evidence
+from gradwatch.capture.function import TrainFunction
 from gradwatch.capture.loop import Loop
 from gradwatch.capture.optimizer import inner, until_update
 from gradwatch.capture.readout import Readout
@@ -72,8 +73,8 @@ class Capture:
         self._step = WatchedStep(model, ring, self._executes, self._opened)
         if keeps_batch:
             self._step.box = Box(model.jit_compile and not model.run_eagerly)
-        self._everyday: Any = None
-        self._xray: Any = None
+        self._everyday: TrainFunction | None = None
+        self._xray: TrainFunction | None = None
         self._late = 0
         self._next = first_step
         self._begun = False
@@ -148,8 +149,8 @@ class Capture:
         if album is not None and self._schedule.due(self._next, self._until):
             return self._take_xray(iterator)
         fresh = self._everyday is None
-        if fresh:
-            self._everyday = self.model._make_function(self._step)
+        if self._everyday is None:
+            self._everyday = TrainFunction(self.model, self._step)
         with self._hears(fresh or self._another_fit):
             logs = self._everyday(iterator)
         self._another_fit = False
@@ -210,8 +211,8 @@ class Capture:
         """Runs an execution whose first step is an X-ray."""
         self.look(time.time())  # a device that lags would blur its time
         step, first = self._next, self._xray is None
-        if first:
-            self._xray = self.model._make_function(self._step.xray)
+        if self._xray is None:
+            self._xray = TrainFunction(self.model, self._step.xray)
         self._step.arm()
         with self._readout.xray(step) as note:
             began = time.perf_counter()

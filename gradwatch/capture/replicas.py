@@ -114,18 +114,23 @@ def apply(
 ) -> Any:
     """Returns `call(gradients)`, in which the optimizer sums nothing again.
 
+    A single replica has nothing to sum. TensorFlow's `all_reduce` would keep
+    the graph for as long as the process lives: it registers a gradient of its
+    own, a closure over the tensors (`python/distribute/distribute_lib.py`).
+
     Args:
         call: has the optimizer apply gradients.
         optimizer: the one that changes the weights.
         gradients: this replica's; `None` where there is none.
         sums: those over all replicas.
     """
-    if number() == 1:
-        return call(gradients)
+    alone = number() == 1
     known = {id(g): s for g, s in zip(gradients, sums, strict=True)}
 
     def reduced(original: Any, pairs: Any) -> Any:
         pairs = list(pairs)
+        if alone:
+            return pairs
         if all(id(gradient) in known for gradient, _ in pairs):
             return [(known[id(g)], variable) for g, variable in pairs]
         return original(pairs)  # clipped, say
@@ -142,12 +147,13 @@ def apply_if(
     sums: Sequence[Any],
 ) -> None:
     """Does what `apply` does if `allowed`, a bool scalar, the same for all."""
-    if not mirrored():
-        tf.cond(allowed, lambda: (call(gradients), None)[1], lambda: None)
-        return
 
     def one(gradients: Any, sums: Any) -> None:
         apply(call, optimizer, gradients, sums)
+
+    if not mirrored():
+        tf.cond(allowed, lambda: one(gradients, sums), lambda: None)
+        return
 
     def together(strategy: Any, allowed: Any, *args: Any) -> None:
         def each() -> None:

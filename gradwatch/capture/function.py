@@ -1,0 +1,128 @@
+"""A train function as the runtime holds it, without the graphs of its trace.
+
+What Keras makes is a `tf.function`, which keeps the graph that it was traced
+into for as long as it lives, that graph's functions and a copy of their
+definitions. To run them TensorFlow has made all of it once more; nothing asks
+for the first again, not even the message of an error. Of a model of 300
+variables an everyday step and its X-ray hold 1,230 MB with their graphs and 990
+without, and as the runtime's function is called directly, a step begins sooner.
+
+Read in Keras 3.15.1: `backend/tensorflow/trainer.py` (_make_function); in
+tensorflow 2.21: `python/eager/polymorphic_function/atomic_function.py`, where
+graphs and definitions are caches, made again if somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["TrainFunction"]
+
+_log = logging.getLogger(__name__)
+
+_COLLECTED = 2.0  # seconds of a trace; to look for its garbage takes 0.2
+
+
+class TrainFunction:
+    """What runs an execution of train steps, traced when it is first called.
+
+    Args:
+        model: the `keras.Model`, compiled.
+        step: what Keras is to call for each step.
+    """
+
+    def __init__(self, model: Any, step: Callable[[Any], Any]) -> None:
+        self._make: Callable[[], Any] = lambda: model._make_function(step)
+        self._keras: Any = None
+        self._runtime: _Runtime | None = None
+
+    def __call__(self, iterator: Any) -> Any:
+        """Runs one execution with data from an iterator; returns its logs.
+
+        Batches of another kind than those of the first call are left to a
+        function of Keras', which relaxes shapes as it does for anybody.
+        """
+        runtime = self._runtime
+        if runtime is not None and runtime.takes(iterator):
+            return runtime(iterator)
+        first = self._keras is None and runtime is None
+        if self._keras is None:
+            self._keras = self._make()
+        began = time.monotonic()
+        logs = self._keras(iterator)
+        if first and self._release(iterator):
+            self._keras = None
+            if time.monotonic() - began > _COLLECTED:
+                gc.collect()
+        return logs
+
+    def _release(self, iterator: Any) -> bool:
+        """Whether from now on the runtime's function is called."""
+        if not _Runtime.possible(iterator):
+            return False
+        try:
+            made = inspect.getclosurevars(self._keras).nonlocals
+            self._runtime = _Runtime(made["multi_step_on_iterator"], iterator)
+        except Exception:  # eager, or made otherwise: it is called as it is
+            _log.debug("The graphs of a trace are kept", exc_info=True)
+        return self._runtime is not None
+
+
+class _Runtime:
+    """A traced function over an iterator, called without its `tf.function`.
+
+    Args:
+        function: the `tf.function`, traced for `iterator`.
+        iterator: a `tf.data.Iterator`.
+    """
+
+    def __init__(self, function: Any, iterator: Any) -> None:
+        concrete = function.get_concrete_function(iterator)
+        kind = concrete.function_type
+        self._captures = kind.unpack_captures(concrete.captured_inputs)
+        self._call = concrete.inference_fn
+        self._spec = iterator.element_spec
+        _forget(self._call)
+
+    @staticmethod
+    def possible(iterator: Any) -> bool:
+        """Whether data and settings are such that a graph runs as it is."""
+        one = isinstance(iterator, tf.data.Iterator)
+        return one and not tf.config.functions_run_eagerly()
+
+    def takes(self, iterator: Any) -> bool:
+        """Whether it was traced for such data."""
+        spec = getattr(iterator, "element_spec", None)
+        return self.possible(iterator) and bool(spec == self._spec)
+
+    def __call__(self, iterator: Any) -> Any:
+        """Runs an execution, as Keras' function does."""
+        inputs = tf.nest.flatten(iterator, expand_composites=True)
+        outputs = self._call.call_preflattened(inputs + self._captures)
+        if not outputs.has_value():
+            raise StopIteration
+        return outputs.get_value()
+
+
+def _forget(function: Any) -> None:
+    """Empties the caches of a function of the runtime and of those it calls.
+
+    Args:
+        function: an `AtomicFunction`. Its signature is asked for at each call.
+    """
+    definition = function.definition
+    signature = type(definition)(signature=definition.signature)
+    known, left = {function}, [function]
+    for each in left:
+        each._cached_graph = None
+        each._cached_definition = None
+        left += [child for child in each.children if child not in known]
+        known.update(left)
+    function._cached_definition = signature
