@@ -9,7 +9,8 @@ without, and as the runtime's function is called directly, a step begins sooner.
 
 Read in Keras 3.15.1: `backend/tensorflow/trainer.py` (_make_function); in
 tensorflow 2.21: `python/eager/polymorphic_function/atomic_function.py`, where
-graphs and definitions are caches, made again if somebody asks for them.
+graphs and definitions are caches, made again if somebody asks for them, and
+`polymorphic_function.py`, which warns of functions that are traced too often.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import polymorphic_function
 
 __all__ = ["TrainFunction"]
 
@@ -89,6 +91,9 @@ class _Runtime:
         self._captures = kind.unpack_captures(concrete.captured_inputs)
         self._call = concrete.inference_fn
         self._spec = iterator.element_spec
+        # They are those of all functions of this code, of any fit.
+        self._counts = polymorphic_function._frequent_tracing_detector_manager
+        self._code = function._key_for_call_stats
         _forget(self._call)
 
     @staticmethod
@@ -106,6 +111,7 @@ class _Runtime:
         """Runs an execution, as Keras' function does."""
         inputs = tf.nest.flatten(iterator, expand_composites=True)
         outputs = self._call.call_preflattened(inputs + self._captures)
+        self._counts.called_without_tracing(self._code)
         if not outputs.has_value():
             raise StopIteration
         return outputs.get_value()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from typing import Any
 
@@ -131,6 +132,22 @@ def test_an_error_names_its_line_as_ever(tmp_path: Any) -> None:
     for message in told:
         assert "defined at (most recent call last)" in message
         assert "test_function.py" in message
+
+
+def test_calls_are_counted(tmp_path: Any) -> None:
+    """TensorFlow warns where most calls of a function trace it: not here."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(handler)
+    try:
+        for i in range(7):
+            watch = GradWatch(tmp_path / str(i), xray_every_steps=0)
+            fit(classifier(), watch)
+    finally:
+        logger.removeHandler(handler)
+    assert not [text for text in said if "retracing" in text]
 
 
 def test_eager_functions_are_run_eagerly(tmp_path: Any) -> None:
