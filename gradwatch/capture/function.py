@@ -19,6 +19,7 @@ import gc
 import inspect
 import logging
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ __all__ = ["TrainFunction"]
 
 _log = logging.getLogger(__name__)
 
-_COLLECTED = 2.0  # seconds of a trace; to look for its garbage takes 0.2
+_LONG = 2.0  # seconds of a trace; to let its graphs go takes 0.2
 
 
 class TrainFunction:
@@ -59,22 +60,21 @@ class TrainFunction:
             self._keras = self._make()
         began = time.monotonic()
         logs = self._keras(iterator)
-        if first and self._release(iterator):
-            self._keras = None
-            if time.monotonic() - began > _COLLECTED:
-                gc.collect()
+        if first and _Runtime.possible(iterator):
+            self._release(iterator, time.monotonic() - began > _LONG)
         return logs
 
-    def _release(self, iterator: Any) -> bool:
-        """Whether from now on the runtime's function is called."""
-        if not _Runtime.possible(iterator):
-            return False
+    def _release(self, iterator: Any, graphs: bool) -> None:
+        """Has the runtime's function called from now on."""
         try:
             made = inspect.getclosurevars(self._keras).nonlocals
             self._runtime = _Runtime(made["multi_step_on_iterator"], iterator)
+            del made
+            self._keras = None
+            if graphs:
+                self._runtime.release_graphs()
         except Exception:  # eager, or made otherwise: it is called as it is
             _log.debug("The graphs of a trace are kept", exc_info=True)
-        return self._runtime is not None
 
 
 class _Runtime:
@@ -94,7 +94,6 @@ class _Runtime:
         # They are those of all functions of this code, of any fit.
         self._counts = polymorphic_function._frequent_tracing_detector_manager
         self._code = function._key_for_call_stats
-        _forget(self._call)
 
     @staticmethod
     def possible(iterator: Any) -> bool:
@@ -116,19 +115,16 @@ class _Runtime:
             raise StopIteration
         return outputs.get_value()
 
-
-def _forget(function: Any) -> None:
-    """Empties the caches of a function of the runtime and of those it calls.
-
-    Args:
-        function: an `AtomicFunction`. Its signature is asked for at each call.
-    """
-    definition = function.definition
-    signature = type(definition)(signature=definition.signature)
-    known, left = {function}, [function]
-    for each in left:
-        each._cached_graph = None
-        each._cached_definition = None
-        left += [child for child in each.children if child not in known]
-        known.update(left)
-    function._cached_definition = signature
+    def release_graphs(self) -> None:
+        """Lets go what only other traces would use; a user's own are kept."""
+        definition = self._call.definition
+        every = [self._call, *self._call.children]  # theirs are among them
+        graphs = [weakref.ref(each.graph) for each in every]
+        for each in every:
+            each._cached_graph = each._cached_definition = None
+        gc.collect()
+        for each, graph in zip(every, graphs, strict=True):
+            each._cached_graph = graph()
+        # Each call asks how many inputs there are.
+        short = type(definition)(signature=definition.signature)
+        self._call._cached_definition = short

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from gradwatch import GradWatch
+from gradwatch.capture import function
 from tests.capture.test_fit import Recorder
 from tests.models import (
     BATCH,
@@ -20,12 +21,12 @@ from tests.models import (
     MODES,
     Mode,
     assert_same,
+    at_length,
     classifier,
     data,
     fit,
+    mostly,
 )
-
-COMPILED = MODES[:4]
 
 
 class Graphs(keras.losses.Loss):
@@ -57,9 +58,10 @@ class Living(keras.callbacks.Callback):
         self.left = sum(graph() is not None for graph in self.graphs.seen)
 
 
-@pytest.mark.parametrize("mode", COMPILED, ids=str)
-def test_no_graph_is_kept(mode: Mode, tmp_path: Any) -> None:
+@pytest.mark.parametrize("mode", mostly(MODES[:4]), ids=str)
+def test_no_graph_is_kept(mode: Mode, tmp_path: Any, monkeypatch: Any) -> None:
     """Neither the everyday step's nor that of its X-ray."""
+    monkeypatch.setattr(function, "_LONG", 0.0)
     model = classifier(mode)
     graphs = Graphs()
     living = Living(graphs)
@@ -79,7 +81,25 @@ def test_plain_keras_keeps_them() -> None:
     assert living.left > 0
 
 
-@pytest.mark.parametrize("mode", [GRAPH, MODES[3]], ids=str)
+def test_functions_of_the_users_keep_theirs(
+    tmp_path: Any, monkeypatch: Any
+) -> None:
+    """What the model calls may be called, and traced into others, later."""
+    monkeypatch.setattr(function, "_LONG", 0.0)
+    inner = tf.function(lambda y: tf.reduce_mean(tf.square(y), -1))
+
+    class Calls(keras.losses.Loss):
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            return inner(y_pred)
+
+    model = classifier()
+    model.compile("adam", Calls(), jit_compile=False)
+    fit(model, GradWatch(tmp_path, xray_every_steps=2))
+    (traced,) = inner._list_all_concrete_functions()
+    assert traced.inference_fn.graph is traced.graph
+
+
+@pytest.mark.parametrize("mode", [GRAPH, *at_length([MODES[3]])], ids=str)
 def test_data_of_another_kind(mode: Mode, tmp_path: Any) -> None:
     """It is traced again, by Keras' rules, and then goes on with both."""
     x, y = data()
