@@ -61,7 +61,7 @@ class Living(keras.callbacks.Callback):
 @pytest.mark.parametrize("mode", mostly(MODES[:4]), ids=str)
 def test_no_graph_is_kept(mode: Mode, tmp_path: Any, monkeypatch: Any) -> None:
     """Neither the everyday step's nor that of its X-ray."""
-    monkeypatch.setattr(function, "_LONG", 0.0)
+    monkeypatch.setattr(function, "_MANY", 0)
     model = classifier(mode)
     graphs = Graphs()
     living = Living(graphs)
@@ -85,7 +85,7 @@ def test_functions_of_the_users_keep_theirs(
     tmp_path: Any, monkeypatch: Any
 ) -> None:
     """What the model calls may be called, and traced into others, later."""
-    monkeypatch.setattr(function, "_LONG", 0.0)
+    monkeypatch.setattr(function, "_MANY", 0)
     inner = tf.function(lambda y: tf.reduce_mean(tf.square(y), -1))
 
     class Calls(keras.losses.Loss):
