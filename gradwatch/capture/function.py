@@ -4,7 +4,7 @@ What Keras makes is a `tf.function`. For as long as it lives it keeps the graph
 that it was traced into, the functions in it and copies of their definitions. To
 run them TensorFlow has made all of it once more; nothing asks for the first
 again, not even the message of an error. A process that trains 1,000 variables
-takes 2.8 GB with the graphs of the everyday step and its X-ray, and 1.9 without.
+takes 2.8 GB with the graphs of the everyday step and its X-ray, 1.9 without.
 And a call of the runtime's function begins sooner: nothing is looked up.
 
 Read in Keras 3.15.1: `backend/tensorflow/trainer.py` (_make_function); in
