@@ -136,7 +136,7 @@ class Pump:
             self._new_beat(self._executions()),
         )
 
-    def put(self, record: Record) -> None:
+    def put(self, record: Record | _Flush) -> None:
         """Takes a record; all readings so far come before it. Any thread."""
         self.drain()
         self._inbox.append(record)
@@ -162,6 +162,8 @@ class Pump:
             except Exception:
                 self._fault("gradwatch could not read its ring.")
                 block = None
+            if block is not None:  # of executions begun meanwhile, maybe
+                executions = self._executions()
             if block is not None and self._waiting > _INBOX_BYTES:
                 self._lost += 1
             elif block is not None:
@@ -171,10 +173,8 @@ class Pump:
 
     def flush(self, seconds: float) -> bool:
         """Waits until all readings so far are judged; returns whether."""
-        self.drain()
         flush = _Flush()
-        self._inbox.append(flush)
-        self._wake.set()
+        self.put(flush)
         return flush.done.wait(seconds)
 
     def stop(self, phase: Phase, reason: str, seconds: float) -> None:

@@ -395,3 +395,24 @@ def test_executions_count_with_their_readings(make: Any) -> None:
     pump.stop("finished", "", 10)
     assert len(blocks) == 0
     assert [f.rule for f in pump.findings] == []
+
+
+def test_executions_that_end_while_the_ring_is_read(make: Any) -> None:
+    """Their rows are read, too: nothing is missing when no more come."""
+    sink, calls = Keeps(), [1]
+
+    class Slow(list[Block]):
+        def pop(self, _: Any = 0) -> Block:
+            calls[0] = 4
+            return super().pop()
+
+    blocks = Slow([_block(0)])
+    pump = make(blocks, [sink], default_rules(), lambda: calls[0])
+    pump.start()
+    pump.opened(Anatomy(), SCHEMA)
+    _until(lambda: not blocks)
+    assert pump.flush(10)
+    time.sleep(0.1)
+    pump.stop("finished", "", 10)
+    assert [b.executions for b in sink.records if isinstance(b, Beat)][-1] == 4
+    assert [f.rule for f in pump.findings] == []
