@@ -6,7 +6,6 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,15 +50,15 @@ def _autopsies(
 
 
 @pytest.fixture(autouse=True)
-def _frozen() -> Iterator[None]:
+def _frozen() -> None:
     """What TensorFlow never lets go of is not looked through again and again.
 
     Without gradwatch the graph of each fit stays for the life of the process,
     held by gradients that were registered in it: 4 GB after a thousand fits,
     and a full collection took half a minute, in which no thread runs and every
-    deadline passes. No test asks for those of an earlier one.
+    deadline passes. No test asks for those of an earlier one. It is done before
+    a test, when nothing holds what an earlier one used.
     """
-    yield
     ops = sys.modules.get("tensorflow.python.framework.ops")
     if ops is not None:
         gradients = ops.gradient_registry._registry
