@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis  # noqa: F401  before `_frozen`: its plugins ask for referrers
 import pytest
@@ -66,6 +66,29 @@ def _frozen() -> None:
             del gradients[name]
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _untuned() -> None:
+    """Data that is not at its end is let go of at once.
+
+    The thread that tunes an iterator's buffers is told that it is over before
+    it can see so (TensorFlow 2.21, `Model::OptimizeLoop` and
+    `CancellationManager`), and where it is quick it waits for its next round:
+    up to a minute, in which the iterator's destructor holds the interpreter's
+    lock. 20 s were seen in plain `tf.data`, on a machine that is busy.
+    """
+    data = sys.modules.get("tensorflow.python.data.ops.dataset_ops")
+    if data is None:
+        return
+    applied = data.DatasetV2._apply_debug_options
+
+    def untuned(dataset: Any) -> Any:
+        options = data.options_lib.Options()
+        options.autotune.enabled = False
+        return applied(dataset.with_options(options))
+
+    data.DatasetV2._apply_debug_options = untuned
 
 
 @pytest.fixture(scope="session")
